@@ -1,0 +1,5 @@
+"""params.yaml as strict, frozen models: one file per section, each named like the stage that reads it."""
+
+from pipeline.params.load import Params, Runtime, load_params, load_runtime
+
+__all__ = ["Params", "Runtime", "load_params", "load_runtime"]

@@ -1,0 +1,64 @@
+"""Section `finetune_mirm`: the multimodal LLM that turns an item into one vector (paper 3.3)."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from pipeline.params.section import Section
+
+
+class TinyBackbone(Section):
+    """A small random Qwen2-VL with a tokenizer trained on the catalogue; read when `backbone: tiny`."""
+
+    hidden: int = Field(ge=16)
+    layers: int = Field(ge=1)
+    heads: int = Field(ge=1)
+    kv_heads: int = Field(ge=1)
+    mlp: int = Field(ge=16)
+    vocabulary: int = Field(ge=300)
+    vision_dim: int = Field(ge=16)
+    vision_layers: int = Field(ge=1)
+    vision_heads: int = Field(ge=1)
+
+
+class Lora(Section):
+    """Low-rank adapters (peft) on the text decoder's linear layers; read when `tuning: lora`."""
+
+    rank: int = Field(ge=1)
+    alpha: int = Field(ge=1)
+    dropout: float = Field(ge=0, lt=1)
+
+
+class Tasks(Section):
+    """Shares of the three kinds of fine-tuning data (paper 3.3); they need not sum to one, 0 drops a kind."""
+
+    image_text: float = Field(ge=0)  # IT: picture -> caption
+    attributes: float = Field(ge=0)  # SA: text and attributes -> a sentence of the attributes
+    behaviour: float = Field(ge=0)  # UB: history -> next training item
+    image_text_with_text: float = Field(ge=0, le=1)  # share of IT examples that see the text as well
+    behaviour_history: int = Field(ge=1)  # most items of history in a UB example
+    behaviour_with_image: float = Field(ge=0, le=1)  # share of a UB history's items shown with their picture
+    shuffle_clauses: bool  # answers name their facts in random order, so that one position predicts them all
+
+
+class FinetuneMirm(Section):
+    backbone: str  # `tiny`, a local folder, or a hub id
+    revision: str | None  # of a hub id
+    tuning: Literal["none", "lora", "full"]
+    modality: Literal["text", "image", "text+image"]
+    instruction: str  # opens every item's prompt
+    max_text_tokens: int = Field(ge=8)  # of an item's title, attributes and text together
+    image_pixels: int = Field(ge=28 * 28)  # upper bound on width x height given to the vision tower
+    precision: Literal["float32", "bfloat16"]
+    train_vision: bool
+    tasks: Tasks
+    steps: int = Field(ge=1)
+    batch_size: int = Field(ge=1)  # examples of one kind per step
+    learning_rate: float = Field(gt=0)  # of the decoder
+    vision_learning_rate: float = Field(gt=0)
+    weight_decay: float = Field(ge=0)
+    adam_beta2: float = Field(gt=0, lt=1)
+    warmup_steps: int = Field(ge=0)
+    clip_norm: float = Field(gt=0)
+    lora: Lora
+    tiny: TinyBackbone

@@ -1,0 +1,127 @@
+"""Read params.yaml, whole, before any work: every mistake in it is one line that names key, value and what is allowed.
+
+The parser is the YAML 1.2 one that DVC itself uses, so `1e-3` is a number for both of us.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import Field, ValidationError
+from pydantic_core import ErrorDetails
+from ruamel.yaml import YAML, YAMLError
+
+from pipeline.errors import MolarError
+from pipeline.params.build_index import BuildIndex
+from pipeline.params.demo import Demo
+from pipeline.params.embed_items import EmbedItems
+from pipeline.params.evaluate import Evaluate
+from pipeline.params.finetune_mirm import FinetuneMirm
+from pipeline.params.ingest import Ingest
+from pipeline.params.protocol import Protocol
+from pipeline.params.runtime import Runtime
+from pipeline.params.section import Section
+from pipeline.params.train_dueg import TrainDueg
+from pipeline.params.train_teacher import TrainTeacher
+
+PARAMS_FILE = Path("params.yaml")
+S = TypeVar("S", bound=Section)
+
+
+class Params(Section):
+    """All of params.yaml."""
+
+    seed: int = Field(ge=0)
+    protocol: Protocol
+    demo: Demo
+    ingest: Ingest
+    train_teacher: TrainTeacher
+    finetune_mirm: FinetuneMirm
+    embed_items: EmbedItems
+    train_dueg: TrainDueg
+    build_index: BuildIndex
+    evaluate: Evaluate
+    runtime: Runtime
+
+
+def load_params(path: Path = PARAMS_FILE) -> Params:
+    """The validated file. Raises MolarError: no file, no YAML, unknown key, wrong type, impossible combination."""
+    params = _validated(Params, _parsed(path), str(path))
+    problem = _impossible(params)
+    if problem:
+        raise MolarError(f"{path}: {problem}")
+    return params
+
+
+def load_runtime(path: Path = PARAMS_FILE) -> Runtime:
+    """The `runtime` section with the environment's overrides (MOLAR_DEVICE, MOLAR_THREADS, MOLAR_WORKERS)."""
+    runtime = load_params(path).runtime
+    overrides: dict[str, Any] = {}
+    for name in Runtime.model_fields:
+        text = os.environ.get(f"MOLAR_{name.upper()}")
+        if text is not None:
+            overrides[name] = int(text) if text.isdigit() else text
+    return _validated(Runtime, runtime.model_dump() | overrides, "environment MOLAR_*") if overrides else runtime
+
+
+def _parsed(path: Path) -> Any:
+    try:
+        return YAML(typ="safe").load(path.read_text("utf-8"))
+    except FileNotFoundError:
+        raise MolarError(f"{path} not found: run from the project's root") from None
+    except YAMLError as error:
+        raise MolarError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+
+
+def _validated(model: type[S], value: Any, where: str) -> S:
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        lines = [_line(detail, model) for detail in error.errors()]
+        raise MolarError(f"{where}: " + "; ".join(lines)) from None
+
+
+def _line(detail: ErrorDetails, model: type[Section]) -> str:
+    key = ".".join(str(part) for part in detail["loc"]) or "the file"
+    if detail["type"] == "extra_forbidden":
+        return f"unknown key {key} (allowed: {', '.join(_fields_at(model, detail['loc'][:-1]))})"
+    if detail["type"] == "missing":
+        return f"{key} is missing"
+    message = detail["msg"].removeprefix("Input should be ")
+    return f"{key} = {detail['input']!r}: should be {message}"
+
+
+def _fields_at(model: type[Section], location: tuple[int | str, ...]) -> list[str]:
+    for part in location:
+        model = model.model_fields[str(part)].annotation  # type: ignore[assignment]
+    return list(model.model_fields)
+
+
+def _impossible(params: Params) -> str | None:
+    """The first combination of values that no run can honour, as a message; None if there is none."""
+    mirm, dueg, world = params.finetune_mirm, params.train_dueg, params.demo
+    if mirm.tuning != "none" and not mirm.tasks.image_text + mirm.tasks.attributes + mirm.tasks.behaviour:
+        return "finetune_mirm.tuning = '" + mirm.tuning + "' needs at least one of finetune_mirm.tasks above 0"
+    if mirm.modality == "text" and mirm.tuning != "none" and not mirm.tasks.attributes + mirm.tasks.behaviour:
+        return "finetune_mirm.modality = 'text' has no pictures: finetune_mirm.tasks needs attributes or behaviour above 0"
+    if params.embed_items.modality not in (mirm.modality, *mirm.modality.split("+")):
+        return (
+            f"embed_items.modality = '{params.embed_items.modality}' was never shown to a MIRM fine-tuned with "
+            f"finetune_mirm.modality = '{mirm.modality}': choose one of {', '.join(dict.fromkeys((mirm.modality, *mirm.modality.split('+'))))}"
+        )
+    for name, sasrec in (("train_teacher", params.train_teacher.sasrec), ("train_dueg", dueg.sasrec)):
+        if sasrec.dim % sasrec.heads:
+            return f"{name}.sasrec.dim = {sasrec.dim} is no multiple of {name}.sasrec.heads = {sasrec.heads}"
+    if mirm.tiny.hidden % mirm.tiny.heads or mirm.tiny.heads % mirm.tiny.kv_heads:
+        return "finetune_mirm.tiny: hidden must be a multiple of heads, and heads of kv_heads"
+    if world.cold_items >= world.items:
+        return f"demo.cold_items = {world.cold_items} leaves no warm item of demo.items = {world.items}"
+    if not world.min_events <= world.mean_events <= world.max_events:
+        return "demo: min_events <= mean_events <= max_events does not hold"
+    if params.evaluate.cutoffs != sorted(set(params.evaluate.cutoffs)) or params.evaluate.cutoffs[0] < 1:
+        return f"evaluate.cutoffs = {params.evaluate.cutoffs}: should be ascending, distinct and at least 1"
+    if 10 not in params.evaluate.cutoffs or 20 not in params.evaluate.cutoffs:
+        return f"evaluate.cutoffs = {params.evaluate.cutoffs}: 10 (the headline) and 20 must be among them"
+    return None

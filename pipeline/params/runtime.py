@@ -1,0 +1,16 @@
+"""Section `runtime`: machine settings that cannot change a result. No stage tracks it.
+
+Each may be overridden by an environment variable: MOLAR_DEVICE, MOLAR_THREADS, MOLAR_WORKERS.
+"""
+
+from typing import Literal
+
+from pydantic import Field
+
+from pipeline.params.section import Section
+
+
+class Runtime(Section):
+    device: Literal["auto", "cpu", "cuda"]
+    threads: int = Field(ge=0)  # of torch on a CPU; 0: as many as there are cores
+    workers: int = Field(ge=0)  # processes that prepare data beside the model

@@ -1,0 +1,40 @@
+"""Section `train_dueg`: the user model over item vectors, aligned with the teacher (paper 3.4)."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from pipeline.params.section import Section
+from pipeline.params.training import SASRec, Training
+
+
+class Alignment(Section):
+    """alpha x symmetric InfoNCE between the user vector and the frozen teacher's (paper 3.4, eq. for L_align)."""
+
+    weight: float = Field(ge=0)  # alpha; 0 is the unaligned model
+    temperature: float = Field(gt=0)
+    positions: Literal["last", "all"]
+
+
+class Head(Section):
+    """Two-layer GELU head shared by inputs and targets."""
+
+    hidden: int = Field(ge=4)
+    dropout: float = Field(ge=0, lt=1)
+
+
+class Decoder(Section):
+    """The MIRM backbone's text decoder; read when `model: llm`."""
+
+    initial: Literal["mirm", "random"]
+    dropout: float = Field(ge=0, lt=1)  # on the decoder's inputs and its attention
+
+
+class TrainDueg(Section):
+    items: Literal["mirm", "id"]
+    model: Literal["llm", "sasrec"]
+    decoder: Decoder
+    sasrec: SASRec
+    head: Head
+    training: Training
+    alignment: Alignment

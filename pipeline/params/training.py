@@ -1,0 +1,24 @@
+"""What `train_teacher` and `train_dueg` share: the optimiser and when to stop."""
+
+from pydantic import Field
+
+from pipeline.params.section import Section
+
+
+class Training(Section):
+    learning_rate: float = Field(gt=0)
+    weight_decay: float = Field(ge=0)
+    batch_size: int = Field(ge=1)  # windows of at most protocol.max_history items
+    max_epochs: int = Field(ge=1)
+    patience: int = Field(ge=1)  # epochs without a better validation NDCG@10 before stopping
+    warmup_steps: int = Field(ge=0)
+    clip_norm: float = Field(gt=0)
+
+
+class SASRec(Section):
+    """Kang & McAuley 2018 (pre-norm, GELU, tied output)."""
+
+    dim: int = Field(ge=4)
+    layers: int = Field(ge=1)
+    heads: int = Field(ge=1)
+    dropout: float = Field(ge=0, lt=1)

@@ -21,7 +21,7 @@ class DemoWeights(Section):
 class Demo(Section):
     seed: int = Field(ge=0)
     users: int = Field(ge=10)
-    items: int = Field(ge=40)  # cold ones included
+    items: int = Field(ge=40, le=6000)  # cold ones included; two-syllable names end at 6,000
     cold_items: int = Field(ge=0)  # never chosen except in each user's one extra, held-out choice
     min_events: int = Field(ge=4)
     mean_events: float = Field(gt=4)

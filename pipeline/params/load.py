@@ -11,7 +11,8 @@ from typing import Any, TypeVar
 
 from pydantic import Field, ValidationError
 from pydantic_core import ErrorDetails
-from ruamel.yaml import YAML, YAMLError
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
 from pipeline.errors import MolarError
 from pipeline.params.build_index import BuildIndex
@@ -105,11 +106,14 @@ def _impossible(params: Params) -> str | None:
     if mirm.tuning != "none" and not mirm.tasks.image_text + mirm.tasks.attributes + mirm.tasks.behaviour:
         return "finetune_mirm.tuning = '" + mirm.tuning + "' needs at least one of finetune_mirm.tasks above 0"
     if mirm.modality == "text" and mirm.tuning != "none" and not mirm.tasks.attributes + mirm.tasks.behaviour:
-        return "finetune_mirm.modality = 'text' has no pictures: finetune_mirm.tasks needs attributes or behaviour above 0"
-    if params.embed_items.modality not in (mirm.modality, *mirm.modality.split("+")):
+        return (
+            "finetune_mirm.modality = 'text' has no pictures: finetune_mirm.tasks needs attributes or behaviour above 0"
+        )
+    shown = list(dict.fromkeys((mirm.modality, *mirm.modality.split("+"))))
+    if params.embed_items.modality not in shown:
         return (
             f"embed_items.modality = '{params.embed_items.modality}' was never shown to a MIRM fine-tuned with "
-            f"finetune_mirm.modality = '{mirm.modality}': choose one of {', '.join(dict.fromkeys((mirm.modality, *mirm.modality.split('+'))))}"
+            f"finetune_mirm.modality = '{mirm.modality}': choose {' or '.join(shown)}"
         )
     for name, sasrec in (("train_teacher", params.train_teacher.sasrec), ("train_dueg", dueg.sasrec)):
         if sasrec.dim % sasrec.heads:

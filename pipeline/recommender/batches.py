@@ -1,0 +1,94 @@
+"""Training windows: every training transition of every user is a target exactly once per epoch.
+
+A user's training items x_0..x_{n-1} give inputs x_0..x_{n-2} and targets x_1..x_{n-1}, cut into windows of at most
+`max_history` positions. The cut's phase is redrawn each epoch, so that the first position of a window, which sees
+no history, is not always the same one. Windows of like length share a batch (little padding), batches are shuffled.
+An epoch's batches depend on (seed, epoch) alone: resuming needs no sampler state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pipeline.catalog.catalogue import Sequences
+
+POOL_BATCHES = 32  # windows are sorted by length within pools of this many batches, not globally
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Right-padded with item 0; `real_BL` tells padding from items."""
+
+    users_B: Tensor  # int64, user rows
+    inputs_BL: Tensor  # int64
+    targets_BL: Tensor  # int64
+    real_BL: Tensor  # bool
+
+    @property
+    def last_B(self) -> Tensor:
+        """Index of each window's last real position."""
+        return self.real_BL.sum(1) - 1
+
+    def to(self, device: torch.device) -> Batch:
+        return Batch(*(tensor.to(device) for tensor in (self.users_B, self.inputs_BL, self.targets_BL, self.real_BL)))
+
+
+def windows(sequences: Sequences, max_history: int, rng: np.random.Generator) -> np.ndarray:
+    """(W, 3) int64 rows of (user, start, stop): input positions start..stop-1 within the user's training items."""
+    rows = []
+    transitions_U = np.maximum(np.asarray(sequences.train_end, np.int64) - 1, 0)
+    phases_U = rng.integers(1, max_history + 1, len(transitions_U))
+    for user, (count, phase) in enumerate(zip(transitions_U, phases_U, strict=True)):
+        if count == 0:
+            continue
+        # a user that fits into one window is never cut
+        cuts = [0, count] if count <= max_history else [0, *range(phase, count, max_history), count]
+        rows += [(user, start, stop) for start, stop in pairwise(cuts)]
+    return np.array(rows, dtype=np.int64).reshape(-1, 3)
+
+
+def epoch_batches(sequences: Sequences, max_history: int, batch_size: int, seed: int, epoch: int) -> list[np.ndarray]:
+    """The epoch's batches in order, each (at most batch_size, 3) rows of `windows`."""
+    rng = np.random.default_rng([seed, epoch])
+    rows = rng.permutation(windows(sequences, max_history, rng))
+    pool = batch_size * POOL_BATCHES
+    batches: list[np.ndarray] = []
+    for start in range(0, len(rows), pool):
+        part = rows[start : start + pool]
+        part = part[np.argsort(part[:, 2] - part[:, 1], kind="stable")]
+        batches += [part[i : i + batch_size] for i in range(0, len(part), batch_size)]
+    return [batches[i] for i in rng.permutation(len(batches))]
+
+
+def collate(sequences: Sequences, rows: np.ndarray) -> Batch:
+    """Windows -> padded tensors."""
+    lengths_B = rows[:, 2] - rows[:, 1]
+    real_BL = np.arange(lengths_B.max()) < lengths_B[:, None]
+    inputs_BL, targets_BL = np.zeros(real_BL.shape, np.int64), np.zeros(real_BL.shape, np.int64)
+    for b, (user, start, stop) in enumerate(rows):
+        items = sequences.training(user)
+        inputs_BL[b, : stop - start], targets_BL[b, : stop - start] = items[start:stop], items[start + 1 : stop + 1]
+    return Batch(*map(torch.from_numpy, (rows[:, 0].copy(), inputs_BL, targets_BL, real_BL)))
+
+
+def padded(histories: list[np.ndarray], max_history: int) -> tuple[Tensor, Tensor]:
+    """The last `max_history` items of each history, right-padded: (B, L) int64, and the last real position (B,)."""
+    cut = [history[-max_history:] for history in histories]
+    lengths_B = np.array([len(history) for history in cut])
+    items_BL = np.zeros((len(cut), max(lengths_B.max(), 1)), np.int64)
+    items_BL[np.arange(items_BL.shape[1]) < lengths_B[:, None]] = np.concatenate(cut)
+    return torch.from_numpy(items_BL), torch.from_numpy(np.maximum(lengths_B - 1, 0))
+
+
+def device_batches(
+    sequences: Sequences, max_history: int, batch_size: int, seed: int, epoch: int, device: torch.device
+) -> Iterator[Batch]:
+    """One epoch of batches on the device."""
+    for rows in epoch_batches(sequences, max_history, batch_size, seed, epoch):
+        yield collate(sequences, rows).to(device)

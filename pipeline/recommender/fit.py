@@ -1,0 +1,225 @@
+"""The one training loop: recommendation loss plus alpha x alignment, early stopping on validation NDCG@10, resume.
+
+Promise: the result depends on params, data and seed alone. A run killed after any epoch goes on from its checkpoint
+and ends with the same bytes, because every epoch reseeds torch from (seed, epoch) and the checkpoint holds model,
+best model and optimiser.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from pipeline.artifacts import write_json
+from pipeline.catalog.catalogue import Sequences
+from pipeline.errors import MolarError
+from pipeline.params.training import Training
+from pipeline.progress import bar
+from pipeline.recommender.alignment import Alignment
+from pipeline.recommender.batches import Batch, device_batches
+from pipeline.recommender.grid import Recommender
+from pipeline.recommender.objective import full_softmax
+from pipeline.retrieval.metrics import ndcg_at, recall_at
+from pipeline.retrieval.rank import target_ranks
+
+MAX_ALIGNED = 2048  # positions that enter one alignment matrix when every position is aligned
+
+
+@dataclass(frozen=True)
+class Aligned:
+    """What alignment adds to training: the frozen teacher, the loss with its adapter, alpha, and which positions."""
+
+    teacher: Recommender
+    loss: Alignment
+    weight: float
+    positions: str
+
+    def __call__(self, batch: Batch, users_BLD: Tensor) -> Tensor:
+        with torch.no_grad():
+            teacher_BLE = self.teacher(batch.inputs_BL, self.teacher.table.trained())
+        if self.positions == "last":
+            rows, columns = torch.arange(len(users_BLD), device=users_BLD.device), batch.last_B
+        else:
+            rows, columns = batch.real_BL.nonzero(as_tuple=True)
+            if len(rows) > MAX_ALIGNED:
+                kept = torch.randperm(len(rows), device=rows.device)[:MAX_ALIGNED]
+                rows, columns = rows[kept], columns[kept]
+        return self.loss(
+            users_BLD[rows, columns], teacher_BLE[rows, columns], batch.users_B[rows], batch.targets_BL[rows, columns]
+        )
+
+
+@dataclass
+class Progress:
+    """Where training stands; the numbers of a checkpoint."""
+
+    epoch: int = 0  # epochs finished
+    step: int = 0
+    best_epoch: int = 0
+    best_ndcg: float = -1.0
+    curve: list[dict[str, float]] | None = None
+
+
+def fit(
+    recommender: Recommender,
+    sequences: Sequences,
+    training: Training,
+    *,
+    seed: int,
+    mask_seen: bool,
+    scratch: Path,
+    aligned: Aligned | None = None,
+    description: str = "train",
+) -> Progress:
+    """Train in place, leave the best epoch's weights in `recommender`, return the course of training.
+
+    Raises MolarError on a non-finite loss, naming epoch and step, and when no user has two training items.
+    """
+    if not (np.asarray(sequences.train_end) > 1).any():
+        raise MolarError("no user has two training interactions: nothing to learn from; see data/catalog/summary.json")
+    device = next(recommender.parameters()).device
+    modules = torch.nn.ModuleList([recommender, aligned.loss] if aligned else [recommender])
+    optimiser = torch.optim.AdamW(
+        [p for p in modules.parameters() if p.requires_grad],
+        lr=training.learning_rate,
+        weight_decay=training.weight_decay,
+    )
+    warmup = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda s: min(1.0, (s + 1) / max(training.warmup_steps, 1)))
+    state, best = _restore(scratch, modules, optimiser)
+    for _ in range(state.step):
+        warmup.step()  # a pure function of the step number
+    curve = state.curve = state.curve or []
+    while state.epoch < training.max_epochs and state.epoch - state.best_epoch < training.patience:
+        torch.manual_seed(1_000_003 * seed + state.epoch)  # no generator state to checkpoint
+        losses = _epoch(modules, recommender, aligned, optimiser, warmup, sequences, training, seed, state, description)
+        state.epoch += 1
+        ndcg, recall = validate(recommender, sequences, mask_seen)
+        curve.append({"epoch": state.epoch, **losses, "ndcg@10": ndcg, "recall@10": recall})
+        if ndcg > state.best_ndcg:
+            state.best_ndcg, state.best_epoch = ndcg, state.epoch
+            best = {name: tensor.detach().clone() for name, tensor in modules.state_dict().items()}
+        _checkpoint(scratch, modules, optimiser, best, state)
+    modules.load_state_dict({name: tensor.to(device) for name, tensor in best.items()})
+    return state
+
+
+def _epoch(
+    modules: torch.nn.ModuleList,
+    recommender: Recommender,
+    aligned: Aligned | None,
+    optimiser: torch.optim.Optimizer,
+    warmup: torch.optim.lr_scheduler.LRScheduler,
+    sequences: Sequences,
+    training: Training,
+    seed: int,
+    state: Progress,
+    description: str,
+) -> dict[str, float]:
+    """One pass over all windows; mean losses per step."""
+    device = next(recommender.parameters()).device
+    modules.train()
+    sums = {"loss": 0.0} | ({"alignment": 0.0} if aligned else {})
+    batches = device_batches(sequences, recommender.spec.max_history, training.batch_size, seed, state.epoch, device)
+    first_step = state.step
+    with bar(f"{description} epoch {state.epoch + 1}/{training.max_epochs}", unit="windows") as progress:
+        progress.note(f"best NDCG@10 {max(state.best_ndcg, 0):.4f} (epoch {state.best_epoch})")
+        for batch in batches:
+            items_VD = recommender.table.trained()
+            users_BLD = recommender(batch.inputs_BL, items_VD)
+            loss = full_softmax(users_BLD[batch.real_BL], items_VD, batch.targets_BL[batch.real_BL])
+            sums["loss"] += loss.item()
+            if aligned is not None:
+                align = aligned(batch, users_BLD)
+                sums["alignment"] += align.item()
+                loss = loss + aligned.weight * align
+            if not math.isfinite(loss.item()):
+                raise MolarError(
+                    f"{description}: the loss is {loss.item()} at epoch {state.epoch + 1}, step {state.step + 1}: "
+                    f"lower training.learning_rate ({training.learning_rate:g}) or clip_norm ({training.clip_norm:g})"
+                )
+            optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(modules.parameters(), training.clip_norm)
+            optimiser.step()
+            warmup.step()
+            state.step += 1
+            progress.advance(len(batch.users_B))
+    return {name: total / (state.step - first_step) for name, total in sums.items()}
+
+
+def validate(recommender: Recommender, sequences: Sequences, mask_seen: bool) -> tuple[float, float]:
+    """Full-ranking NDCG@10 and Recall@10 of the validation targets, cold items out of the ranking."""
+    queries = sequences.queries("validation")
+    histories = queries.histories(sequences)
+    ranks_Q = target_ranks(
+        recommender.user_vectors(histories),
+        recommender.item_vectors(),
+        queries.target,
+        seen=histories if mask_seen else None,
+        candidates=np.arange(sequences.num_items) < sequences.num_warm,
+    )
+    return float(ndcg_at(ranks_Q, 10).mean()), float(recall_at(ranks_Q, 10).mean())
+
+
+def write_curve(path: Path, curve: list[dict[str, float]]) -> None:
+    """The course of training as a TSV that `dvc plots` draws."""
+    with path.open("w", newline="") as handle:
+        writer = csv.DictWriter(handle, fieldnames=list(curve[0]), delimiter="\t", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows({k: v if k == "epoch" else f"{v:.6f}" for k, v in row.items()} for row in curve)
+
+
+def _checkpoint(
+    scratch: Path,
+    modules: torch.nn.Module,
+    optimiser: torch.optim.Optimizer,
+    best: dict[str, Tensor],
+    state: Progress,
+) -> None:
+    """Write the next checkpoint beside the last one, then rename: a kill leaves one of the two whole."""
+    tensors = {f"now.{name}": t for name, t in modules.state_dict().items()} | {f"best.{n}": t for n, t in best.items()}
+    for index, slots in optimiser.state_dict()["state"].items():
+        tensors |= {f"optimiser.{index}.{slot}": torch.as_tensor(value) for slot, value in slots.items()}
+    partial = scratch / "next.safetensors"
+    metadata = {"progress": json.dumps(vars(state))}
+    save_file({name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}, partial, metadata)
+    partial.replace(scratch / "last.safetensors")
+
+
+def _restore(
+    scratch: Path, modules: torch.nn.Module, optimiser: torch.optim.Optimizer
+) -> tuple[Progress, dict[str, Tensor]]:
+    """The last checkpoint's progress and best weights, its state loaded; a fresh start where there is none."""
+    path = scratch / "last.safetensors"
+    if not path.exists():
+        return Progress(), {}
+    from safetensors import safe_open
+
+    with safe_open(path, "pt") as handle:
+        progress = Progress(**json.loads(handle.metadata()["progress"]))
+    parts: dict[str, dict[str, Tensor]] = {"now": {}, "best": {}, "optimiser": {}}
+    for name, tensor in load_file(path).items():
+        part, rest = name.split(".", 1)
+        parts[part][rest] = tensor
+    modules.load_state_dict(parts["now"])
+    slots: dict[int, dict[str, Any]] = {}
+    for name, tensor in parts["optimiser"].items():
+        index, slot = name.split(".")
+        slots.setdefault(int(index), {})[slot] = tensor
+    optimiser.load_state_dict(optimiser.state_dict() | {"state": slots})
+    return progress, parts["best"]
+
+
+def write_facts(directory: Path, state: Progress) -> None:
+    """curve.tsv and best.json of a finished training."""
+    write_curve(directory / "curve.tsv", state.curve or [])
+    write_json(directory / "best.json", {"epoch": state.best_epoch, "validation_ndcg@10": round(state.best_ndcg, 6)})

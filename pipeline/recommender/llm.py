@@ -1,0 +1,61 @@
+"""DUEG (paper 3.4): the text decoder of a multimodal LLM reads item vectors where it used to read words.
+
+The decoder keeps its pretrained weights and loses its word embeddings (paper: "removing the word embedding layer").
+Every position's last hidden state is a user vector, so one pass trains on every next item (all-position training;
+the paper's single [User] token would be the last position). Padding is on the right: causality keeps it out.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import AutoConfig, AutoModel, AutoModelForImageTextToText, PreTrainedModel
+
+
+class Decoder(nn.Module):
+    """Item vectors (B, L, D) -> user vectors (B, L, D), D being the decoder's hidden size."""
+
+    def __init__(self, body: PreTrainedModel, dropout: float) -> None:
+        super().__init__()
+        self.body, self.dropout = body, dropout
+        self.dim: int = body.config.hidden_size
+        body.config.attention_dropout = dropout
+        for module in body.modules():  # the families read it from the config when built, so mend what is built
+            if hasattr(module, "attention_dropout"):
+                module.attention_dropout = dropout
+
+    def forward(self, items_BLD: Tensor) -> Tensor:
+        inputs_BLD = F.dropout(items_BLD, self.dropout, self.training)
+        return F.dropout(
+            self.body(inputs_embeds=inputs_BLD, use_cache=False).last_hidden_state, self.dropout, self.training
+        )
+
+
+def decoder_of(mirm: Path, *, pretrained: bool, dropout: float) -> Decoder:
+    """The decoder of the MIRM saved at `mirm`, with its weights or (pretrained=False) freshly drawn ones.
+
+    Loaded through the whole multimodal model: `AutoModel.from_pretrained(vlm, config=text_config)` silently leaves
+    several families' decoders at random values.
+    """
+    if pretrained:
+        body = AutoModelForImageTextToText.from_pretrained(mirm, dtype=torch.float32).get_decoder()
+    else:
+        body = AutoModelForImageTextToText.from_config(
+            AutoConfig.from_pretrained(mirm), dtype=torch.float32
+        ).get_decoder()
+    body.set_input_embeddings(nn.Embedding(1, body.config.hidden_size))  # never read: inputs are item vectors
+    body.config.vocab_size, body.config.pad_token_id = 1, None
+    return Decoder(body, dropout)
+
+
+def save_decoder(decoder: Decoder, directory: Path) -> None:
+    """A folder that plain `AutoModel.from_pretrained` opens."""
+    decoder.body.save_pretrained(directory)
+
+
+def load_decoder(directory: Path) -> Decoder:
+    """The saved decoder, for inference (no dropout)."""
+    return Decoder(AutoModel.from_pretrained(directory, dtype=torch.float32), dropout=0.0)

@@ -1,0 +1,57 @@
+"""`train_teacher`: the ID-based model (SASRec) that is baseline and alignment teacher in one.
+
+python -m stages.train_teacher        reads data/catalog/sequences.parquet, writes data/teacher/
+"""
+
+import typer
+
+from stages.command import command, running
+from stages.paths import CATALOG, TEACHER
+
+
+@command
+def main() -> None:
+    """Train the ID-based model on the training part of every user."""
+    import torch
+
+    from pipeline import artifacts
+    from pipeline.catalog.catalogue import open_sequences
+    from pipeline.device import pick
+    from pipeline.params import load_params, load_runtime
+    from pipeline.recommender.fit import fit, write_facts
+    from pipeline.recommender.grid import Spec, build, save
+
+    params = load_params()
+    device = pick(load_runtime())
+    with running("train_teacher") as run, run.scratch() as scratch:
+        sequences = open_sequences(artifacts.read(CATALOG, "ingest"))
+        spec = Spec(
+            items="id",
+            model=params.train_teacher.model,
+            num_items=sequences.num_items,
+            num_trained=sequences.num_warm,
+            max_history=params.protocol.max_history,
+            sasrec=params.train_teacher.sasrec,
+        )
+        torch.manual_seed(params.seed)
+        teacher = build(spec, None, None).to(device)
+        state = fit(
+            teacher,
+            sequences,
+            params.train_teacher.training,
+            seed=params.seed,
+            mask_seen=params.protocol.mask_seen,
+            scratch=scratch,
+            description="teacher",
+        )
+        with artifacts.write(TEACHER) as out:
+            save(teacher, out)
+            write_facts(out, state)
+        run.done(
+            f"{spec.model}, best of {state.epoch} epochs {state.best_epoch}, validation NDCG@10 {state.best_ndcg:.4f}",
+            TEACHER,
+        )
+
+
+if __name__ == "__main__":
+    typer.run(main)

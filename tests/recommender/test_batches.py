@@ -1,0 +1,46 @@
+from collections import Counter
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipeline.recommender.batches import collate, epoch_batches, padded
+from tests.recommender.worlds import sequences_of
+
+histories = st.lists(st.lists(st.integers(0, 9), min_size=1, max_size=30), min_size=1, max_size=8)
+
+
+@settings(max_examples=60, deadline=None)
+@given(histories, st.integers(2, 8), st.integers(1, 5), st.integers(0, 3))
+def test_every_training_transition_is_a_target_exactly_once_per_epoch(lists, max_history, batch_size, epoch):
+    sequences = sequences_of(lists, 10)
+    expected = Counter((u, int(target)) for u in range(len(lists)) for target in sequences.training(u)[1:])
+    seen: Counter[tuple[int, int]] = Counter()
+    for rows in epoch_batches(sequences, max_history, batch_size, seed=1, epoch=epoch):
+        batch = collate(sequences, rows)
+        assert batch.inputs_BL.shape[1] <= max_history and len(batch.users_B) <= batch_size
+        for b, user in enumerate(batch.users_B.tolist()):
+            seen.update((user, t) for t in batch.targets_BL[b][batch.real_BL[b]].tolist())
+    assert seen == expected
+
+
+def test_inputs_are_the_items_before_their_targets_and_padding_is_marked():
+    sequences = sequences_of([[1, 2, 3, 4, 5, 6], [7, 8, 9, 1]], 10)  # training parts: 1 2 3 4 and 7 8
+    batch = collate(sequences, np.array([[0, 0, 3], [1, 0, 1]]))
+    assert batch.inputs_BL.tolist() == [[1, 2, 3], [7, 0, 0]]
+    assert batch.targets_BL.tolist() == [[2, 3, 4], [8, 0, 0]]
+    assert batch.real_BL.tolist() == [[True, True, True], [True, False, False]]
+    assert batch.last_B.tolist() == [2, 0]
+
+
+def test_epochs_depend_on_seed_and_epoch_alone():
+    sequences = sequences_of([list(range(20))] * 5, 20)
+    same, again, other = (epoch_batches(sequences, 6, 4, 0, epoch) for epoch in (3, 3, 4))
+    assert all((a == b).all() for a, b in zip(same, again, strict=True))
+    assert any(a.shape != b.shape or (a != b).any() for a, b in zip(same, other, strict=False))
+
+
+def test_padding_keeps_the_most_recent_items():
+    items, last = padded([np.array([1, 2, 3, 4]), np.array([5]), np.array([], np.int64)], 3)
+    assert items.tolist() == [[2, 3, 4], [5, 0, 0], [0, 0, 0]]
+    assert last.tolist() == [2, 0, 0]

@@ -1,0 +1,133 @@
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from pipeline.artifacts import read, write
+from pipeline.errors import MolarError
+from pipeline.params.training import SASRec, Training
+from pipeline.recommender import fit as fitting
+from pipeline.recommender.alignment import Alignment
+from pipeline.recommender.fit import Aligned, fit, write_facts
+from pipeline.recommender.grid import Spec, build, load_recommender, save
+from tests.recommender.worlds import cyclic, sequences_of
+
+TRAINING = Training(
+    learning_rate=1e-2, weight_decay=0.0, batch_size=16, max_epochs=6, patience=6, warmup_steps=2, clip_norm=1.0
+)
+
+
+def recommender(sequences, seed=0, dim=16):
+    torch.manual_seed(seed)
+    spec = Spec(
+        items="id", model="sasrec", num_items=sequences.num_items, num_trained=sequences.num_warm, max_history=8,
+        sasrec=SASRec(dim=dim, layers=1, heads=2, dropout=0.1),
+    )  # fmt: skip
+    return build(spec, None, None)
+
+
+def train(sequences, scratch: Path, training=TRAINING, aligned=None, seed=0):
+    scratch.mkdir(parents=True, exist_ok=True)
+    model = recommender(sequences, seed)
+    state = fit(model, sequences, training, seed=seed, mask_seen=False, scratch=scratch, aligned=aligned)
+    return model, state
+
+
+def digest(model) -> str:
+    return hashlib.sha256(b"".join(t.numpy().tobytes() for t in model.state_dict().values())).hexdigest()
+
+
+def aligner(sequences, weight):
+    torch.manual_seed(5)
+    teacher = recommender(sequences, seed=9, dim=8).eval()
+    return Aligned(teacher, Alignment(16, 8, 0.3), weight, "last")
+
+
+def test_a_certain_next_item_is_learnt(tmp_path):
+    _, state = train(cyclic(80, 12), tmp_path)
+    assert state.best_ndcg > 0.9
+    assert state.curve[-1]["loss"] < 0.3 * state.curve[0]["loss"]
+
+
+@pytest.mark.parametrize("with_alignment", [False, True])
+def test_interrupted_and_resumed_equals_undisturbed(tmp_path, monkeypatch, with_alignment):
+    sequences = cyclic(40, 12)
+    undisturbed, _ = train(sequences, tmp_path / "a", aligned=aligner(sequences, 1.0) if with_alignment else None)
+    real, calls = fitting.validate, []
+
+    def dies_in_the_third_epoch(*args):
+        calls.append(1)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return real(*args)
+
+    monkeypatch.setattr(fitting, "validate", dies_in_the_third_epoch)
+    with pytest.raises(KeyboardInterrupt):
+        train(sequences, tmp_path / "b", aligned=aligner(sequences, 1.0) if with_alignment else None)
+    monkeypatch.setattr(fitting, "validate", real)
+    torch.manual_seed(123)  # whatever the new process' generator holds
+    resumed, state = train(sequences, tmp_path / "b", aligned=aligner(sequences, 1.0) if with_alignment else None)
+    assert state.epoch == TRAINING.max_epochs and len(state.curve) == TRAINING.max_epochs
+    assert digest(resumed) == digest(undisturbed)
+
+
+def test_alignment_changes_training_and_leaves_the_teacher_alone(tmp_path):
+    sequences = cyclic(40, 12)
+    aligned = aligner(sequences, 1.0)
+    before = digest(aligned.teacher)
+    plain, _ = train(sequences, tmp_path / "a")
+    pulled, state = train(sequences, tmp_path / "b", aligned=aligned)
+    assert digest(plain) != digest(pulled) and digest(aligned.teacher) == before
+    assert state.curve[-1]["alignment"] < state.curve[0]["alignment"]
+
+
+def test_the_best_epoch_is_kept_not_the_last(tmp_path, monkeypatch):
+    sequences = cyclic(40, 12)
+    scripted = iter([0.1, 0.5, 0.2, 0.1])
+    digests = []
+    monkeypatch.setattr(fitting, "validate", lambda model, *_: (digests.append(digest(model)) or next(scripted), 0.0))
+    model, state = train(sequences, tmp_path, TRAINING.model_copy(update={"patience": 2}))
+    assert (state.epoch, state.best_epoch) == (4, 2)
+    assert digest(model) == digests[1]
+
+
+def test_a_diverging_loss_stops_with_epoch_and_step(tmp_path):
+    sequences = cyclic(40, 12)
+    model = recommender(sequences)
+    model.table.weight.data[0] = float("inf")
+    with pytest.raises(MolarError) as error:
+        fit(model, sequences, TRAINING, seed=0, mask_seen=False, scratch=tmp_path, description="teacher")
+    assert str(error.value) == (
+        "teacher: the loss is nan at epoch 1, step 1: lower training.learning_rate (0.01) or clip_norm (1)"
+    )
+
+
+def test_nothing_to_learn_is_said(tmp_path):
+    with pytest.raises(MolarError, match="no user has two training interactions"):
+        train(sequences_of([[0], [1, 2, 3]], 4), tmp_path)
+
+
+def test_saved_and_loaded_recommenders_give_the_same_vectors(tmp_path):
+    sequences = cyclic(30, 12)
+    cold = sequences_of([[0, 1, 2, 3]], 14, num_warm=12)
+    model = recommender(cold)
+    _, state = train(sequences, tmp_path / "scratch", TRAINING.model_copy(update={"max_epochs": 1}))
+    with write(tmp_path / "teacher") as out:
+        save(model, out)
+        write_facts(out, state)
+    loaded = load_recommender(read(tmp_path / "teacher", "train_teacher"), None)
+    histories = [np.array([1, 2]), np.arange(12), np.array([3])]
+    np.testing.assert_array_equal(loaded.user_vectors(histories), model.user_vectors(histories))
+    np.testing.assert_array_equal(loaded.item_vectors(), model.item_vectors())
+    assert loaded.rankable.tolist() == [True] * 12 + [False] * 2
+    assert (tmp_path / "teacher" / "curve.tsv").read_text().splitlines()[0] == "epoch\tloss\tndcg@10\trecall@10"
+
+
+def test_user_vectors_do_not_depend_on_the_company(tmp_path):
+    model = recommender(cyclic(5, 12))
+    histories = [np.arange(n) % 12 for n in (1, 3, 8, 20)]
+    together = model.user_vectors(histories)
+    alone = np.concatenate([model.user_vectors([h]) for h in histories])
+    np.testing.assert_allclose(together, alone, rtol=1e-5, atol=1e-6)

@@ -1,0 +1,91 @@
+import pytest
+import torch
+from transformers import AutoModel, Qwen2VLConfig, Qwen2VLForConditionalGeneration
+
+from pipeline.recommender.item_table import FeatureTable, IdTable
+from pipeline.recommender.llm import decoder_of, load_decoder, save_decoder
+from pipeline.recommender.objective import full_softmax
+from pipeline.recommender.sasrec import SASRec
+
+
+def tiny_mirm(directory):
+    """A random Qwen2-VL with two decoder layers, saved as a published checkpoint would be."""
+    text = {
+        "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 1,
+        "intermediate_size": 32, "vocab_size": 40, "max_position_embeddings": 128,
+        "rope_parameters": {"rope_type": "default", "mrope_section": [1, 1, 2], "rope_theta": 1e6},
+    }  # fmt: skip
+    vision = {"depth": 1, "embed_dim": 16, "num_heads": 2, "hidden_size": 16, "patch_size": 14, "mlp_ratio": 2}
+    torch.manual_seed(0)
+    Qwen2VLForConditionalGeneration(Qwen2VLConfig(text_config=text, vision_config=vision)).save_pretrained(directory)
+    return directory
+
+
+@pytest.fixture(scope="module")
+def mirm(tmp_path_factory):
+    return tiny_mirm(tmp_path_factory.mktemp("mirm"))
+
+
+@pytest.fixture(params=["sasrec", "llm"])
+def model(request, mirm):
+    torch.manual_seed(0)
+    built = SASRec(16, 2, 2, 0.3, 12) if request.param == "sasrec" else decoder_of(mirm, pretrained=True, dropout=0.3)
+    return built.eval()
+
+
+def test_a_position_sees_nothing_after_itself(model):
+    torch.manual_seed(1)
+    items = torch.randn(2, 8, 16)
+    changed = items.clone()
+    changed[:, 5] = torch.randn(2, 16)
+    difference = (model(items) - model(changed)).abs().amax((0, 2))
+    assert difference[:5].max() == 0 and (difference[5:] > 0).all()
+
+
+def test_right_padding_does_not_change_real_positions(model):
+    torch.manual_seed(1)
+    items = torch.randn(3, 4, 16)
+    longer = torch.cat([items, torch.randn(3, 5, 16)], 1)
+    torch.testing.assert_close(model(longer)[:, :4], model(items), rtol=1e-5, atol=1e-6)
+
+
+def test_dropout_acts_in_training_only(model):
+    items = torch.randn(2, 6, 16)
+    assert torch.equal(model(items), model(items))
+    model.train()
+    assert not torch.equal(model(items), model(items))
+
+
+def test_the_decoder_carries_the_mirms_weights_or_fresh_ones(mirm):
+    original = Qwen2VLForConditionalGeneration.from_pretrained(mirm, dtype=torch.float32).get_decoder().state_dict()
+    loaded = decoder_of(mirm, pretrained=True, dropout=0.0).body.state_dict()
+    shared = [name for name in original if "embed_tokens" not in name]
+    assert len(shared) > 10 and all(torch.equal(original[name], loaded[name]) for name in shared)
+    fresh = decoder_of(mirm, pretrained=False, dropout=0.0).body.state_dict()
+    assert not torch.equal(fresh["layers.0.mlp.up_proj.weight"], original["layers.0.mlp.up_proj.weight"])
+
+
+def test_a_saved_decoder_opens_in_plain_transformers(mirm, tmp_path):
+    decoder = decoder_of(mirm, pretrained=True, dropout=0.3).eval()
+    save_decoder(decoder, tmp_path)
+    items = torch.randn(2, 5, 16)
+    torch.testing.assert_close(load_decoder(tmp_path).eval()(items), decoder(items), rtol=0, atol=0)
+    plain = AutoModel.from_pretrained(tmp_path, dtype=torch.float32).eval()
+    torch.testing.assert_close(plain(inputs_embeds=items).last_hidden_state, decoder(items), rtol=0, atol=0)
+
+
+def test_an_id_table_has_zeros_for_cold_items_and_a_feature_table_has_vectors():
+    ids, features = IdTable(5, 3, 4), FeatureTable(torch.randn(5, 6), 3, 8, 4, 0.0)
+    assert ids.everything()[3:].abs().sum() == 0 and torch.equal(ids.everything()[:3], ids.trained())
+    assert features.everything()[3:].abs().sum() > 0
+    torch.testing.assert_close(features.everything()[:3], features.trained())
+
+
+def test_full_softmax_equals_its_definition():
+    torch.manual_seed(0)
+    users, items, targets = torch.randn(3, 4), torch.randn(5, 4), torch.tensor([0, 4, 2])
+    by_hand = 0.0
+    for user, target in zip(users, targets, strict=True):
+        scores = [float(user @ item) for item in items]
+        by_hand -= scores[target] - torch.logsumexp(torch.tensor(scores), 0).item()
+    assert full_softmax(users, items, targets).item() == pytest.approx(by_hand / 3, rel=1e-5)

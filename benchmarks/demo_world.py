@@ -1,0 +1,155 @@
+"""The demo world's claims, on fresh training seeds: which system beats which, by paired bootstrap over users.
+
+    python -m benchmarks.demo_world                 seeds 1 2 3, five rows, two at a time; about 40 minutes on 2 cores
+    python -m benchmarks.demo_world --seeds 7       one seed
+    python -m benchmarks.demo_world --report        only read what is there
+
+Every row is a full set of overrides over the committed params.yaml, run by `dvc repro` in a clone that shares this
+checkout's DVC cache, so equal stages are computed once. Results go to .molar/demo_world/<row>-<seed>/; the report
+compares rows by the mean over seeds of each user's NDCG@10 (the unit is the user).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Annotated
+
+import numpy as np
+import pyarrow.parquet as pq
+import typer
+from ruamel.yaml import YAML
+
+from pipeline.retrieval.metrics import ndcg_at
+from pipeline.retrieval.significance import paired_bootstrap
+
+RESULTS = Path(".molar/demo_world").absolute()
+KEPT = ("metrics.json", "data/evaluation/report.json", "data/evaluation/per_user.parquet", "data/evaluation/cold.parquet")
+ROWS: dict[str, dict[str, object]] = {
+    "molar": {},
+    "alpha 0": {"train_dueg.alignment.weight": 0.0},
+    "untuned, alpha 0": {"train_dueg.alignment.weight": 0.0, "finetune_mirm.tuning": "none"},
+    "text": {"finetune_mirm.modality": "text", "embed_items.modality": "text"},
+    "image": {"finetune_mirm.modality": "image", "embed_items.modality": "image"},
+}
+# (better, worse, which ranking): the claims that are put to the test
+CLAIMS = [
+    ("molar/oracle", "molar/dueg", "warm"),
+    ("molar/dueg", "alpha 0/dueg", "warm"),
+    ("alpha 0/dueg", "molar/popularity", "warm"),
+    ("molar/dueg", "molar/teacher", "warm"),
+    ("molar/dueg", "text/dueg", "warm"),
+    ("molar/dueg", "image/dueg", "warm"),
+    ("molar/dueg", "molar/sum", "warm"),
+    ("alpha 0/sum", "molar/dueg", "warm"),
+    ("alpha 0/sum", "alpha 0/dueg", "warm"),
+    ("alpha 0/dueg", "untuned, alpha 0/dueg", "warm"),
+    ("alpha 0/dueg", "untuned, alpha 0/dueg", "cold"),
+    ("alpha 0/dueg", "molar/dueg", "cold"),
+    ("molar/dueg", "text/dueg", "cold"),
+    ("molar/dueg", "image/dueg", "cold"),
+]
+
+
+def run_row(clone: Path, row: str, seed: int) -> None:
+    """Bring one clone to the row's params, reproduce, keep the results."""
+    target = RESULTS / f"{row}-{seed}"
+    if (target / KEPT[0]).exists():
+        return
+    subprocess.run(["git", "checkout", "-q", "--", "params.yaml"], cwd=clone, check=True)
+    yaml = YAML()
+    params = yaml.load(clone / "params.yaml")
+    for key, value in (ROWS[row] | {"seed": seed}).items():
+        *path, last = key.split(".")
+        section = params
+        for part in path:
+            section = section[part]
+        section[last] = value
+    yaml.dump(params, clone / "params.yaml")
+    log = RESULTS / f"{row}-{seed}.log"
+    with log.open("w") as handle:
+        done = subprocess.run([sys.executable, "-m", "dvc", "repro"], cwd=clone, stdout=handle, stderr=handle)
+    if done.returncode:
+        raise SystemExit(f"{row}, seed {seed} failed: see {log}")
+    target.mkdir(parents=True)
+    for name in reversed(KEPT):  # metrics.json last: its presence means the row is whole
+        shutil.copy(clone / name, target / Path(name).name)
+
+
+def compute(seeds: list[int], jobs: int) -> None:
+    """Every row x seed that is not there yet, `jobs` at a time, one thread each."""
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    os.environ |= {"OMP_NUM_THREADS": "1", "MOLAR_THREADS": "1"}
+    clones: SimpleQueue[Path] = SimpleQueue()
+    for job in range(jobs):
+        clone = RESULTS / f"clone{job}"
+        shutil.rmtree(clone, ignore_errors=True)
+        subprocess.run(["git", "clone", "-q", ".", str(clone)], check=True)
+        local = ["dvc", "cache", "dir", "--local", str(Path(".dvc/cache").absolute())]
+        subprocess.run([sys.executable, "-m", *local], cwd=clone, check=True)
+        clones.put(clone)
+
+    def work(pair: tuple[int, str]) -> None:
+        clone = clones.get()
+        try:
+            run_row(clone, pair[1], pair[0])
+        finally:
+            clones.put(clone)
+
+    with ThreadPoolExecutor(jobs) as pool:
+        # "text" right after "molar": two different first stages, so that the two jobs share no work in flight
+        order = sorted(((s, r) for s in seeds for r in ROWS), key=lambda p: (p[0], ["molar", "text"].index(p[1]) if p[1] in ("molar", "text") else 2))
+        list(pool.map(work, order))
+
+
+def per_user(system: str, seeds: list[int], ranking: str) -> np.ndarray:
+    """(Q,) NDCG@10 of each query, averaged over seeds, for `row/system` in the warm or the cold ranking."""
+    row, name = system.split("/")
+    file = "per_user.parquet" if ranking == "warm" else "cold.parquet"
+    column = f"{name}_rank" if ranking == "warm" else f"{name}_rank_among_cold"
+    tables = [pq.read_table(RESULTS / f"{row}-{seed}" / file, columns=[column]) for seed in seeds]
+    return np.mean([ndcg_at(table[column].to_numpy(), 10) for table in tables], axis=0)
+
+
+def report(seeds: list[int]) -> None:
+    """Print the table of systems and the table of claims, as Markdown."""
+    print(f"Seeds {', '.join(map(str, seeds))}; NDCG@10, mean over seeds (and each seed)\n")
+    print("| row | system | warm | cold (among cold items) | share of oracle |\n|---|---|---|---|---|")
+    for row in ROWS:
+        systems = ("oracle", "popularity", "teacher", "dueg", "sum") if row == "molar" else ("dueg", "sum")
+        oracle = per_user("molar/oracle", seeds, "warm").mean()
+        for name in systems:
+            cells = []
+            for ranking in ("warm", "cold"):
+                each = [per_user(f"{row}/{name}", [seed], ranking).mean() for seed in seeds]
+                cells.append(f"{np.mean(each):.4f} ({', '.join(f'{value:.4f}' for value in each)})")
+            share = per_user(f"{row}/{name}", seeds, "warm").mean() / oracle
+            print(f"| {row} | {name} | {cells[0]} | {cells[1]} | {share:.0%} |")
+    print("\n| claim | ranking | difference | 95 % interval | holds |\n|---|---|---|---|---|")
+    for better, worse, ranking in CLAIMS:
+        result = paired_bootstrap(per_user(better, seeds, ranking), per_user(worse, seeds, ranking), 5000, seed=0)
+        verdict = "yes" if result.low > 0 else "reversed" if result.high < 0 else "open"
+        print(f"| {better} > {worse} | {ranking} | {result.difference:+.4f} | {result.low:+.4f} .. {result.high:+.4f} | {verdict} |")
+
+
+def main(
+    seeds: Annotated[list[int] | None, typer.Option("--seeds")] = None,
+    jobs: int = 2,
+    only_report: Annotated[bool, typer.Option("--report")] = False,
+) -> None:
+    """Run what is missing, then report."""
+    chosen = seeds or [1, 2, 3]
+    if not only_report:
+        compute(chosen, jobs)
+    report(chosen)
+    (RESULTS / "rows.json").write_text(json.dumps(ROWS, indent=2))
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,83 @@
+"""Which interactions stay: minimum rating, repeats, cold items apart, iterative k-core. Each step is counted.
+
+Order matters and is fixed: an interaction first has to be good enough, then to be the one of its repeats that
+counts, and only what is left decides who has k interactions. Cold items are taken out before the k-core, since
+nothing that is trained on may know of them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from pipeline.catalog.raw import Interactions
+from pipeline.errors import MolarError
+from pipeline.params.ingest import Ingest
+
+
+@dataclass
+class Steps:
+    """Counts after each step, for the summary: (step, interactions, users, items)."""
+
+    rows: list[tuple[str, int, int, int]] = field(default_factory=list)
+
+    def note(self, step: str, events: Interactions) -> None:
+        self.rows.append((step, len(events), len(np.unique(events.user)), len(np.unique(events.item))))
+
+
+def in_time_order(events: Interactions) -> Interactions:
+    """Stable by timestamp, so that equal timestamps keep file order: ties decide who is last (peers.md 2)."""
+    return events.at(np.argsort(events.timestamp, kind="stable"))
+
+
+def filtered(
+    events: Interactions, is_cold_item: np.ndarray, params: Ingest, steps: Steps
+) -> tuple[Interactions, Interactions]:
+    """(warm, cold) interactions in time order. `is_cold_item`: bool by item code.
+
+    Raises MolarError if no warm interaction is left.
+    """
+    events = in_time_order(events)
+    if params.min_rating is not None and events.rating is not None:
+        events = events.at(events.rating >= params.min_rating)
+        steps.note(f"rating >= {params.min_rating:g}", events)
+        _refuse_empty(events, f"ingest.min_rating = {params.min_rating:g}", params)
+    if params.duplicates != "all":
+        events = events.at(_one_of_each_pair(events, params.duplicates))
+        steps.note(f"{params.duplicates} of each user-item pair", events)
+    is_cold = is_cold_item[events.item]
+    warm, cold = events.at(~is_cold), events.at(is_cold)
+    if is_cold_item.any():
+        steps.note("without cold items", warm)
+        _refuse_empty(warm, "ingest.cold_items = 'listed'", params)
+    if params.k_core > 1:
+        warm = warm.at(k_core(warm, params.k_core))
+        steps.note(f"{params.k_core}-core", warm)
+        _refuse_empty(warm, f"ingest.k_core = {params.k_core}", params)
+    return warm, cold
+
+
+def _one_of_each_pair(events: Interactions, which: str) -> np.ndarray:
+    """Positions of the first (or last) interaction of every user-item pair, ascending."""
+    pair = events.user.astype(np.int64) * len(events.item_ids) + events.item
+    if which == "first":
+        return np.sort(np.unique(pair, return_index=True)[1])
+    return np.sort(len(pair) - 1 - np.unique(pair[::-1], return_index=True)[1])
+
+
+def k_core(events: Interactions, k: int) -> np.ndarray:
+    """Mask of the largest part in which every user and every item has at least k interactions (repeats count)."""
+    kept = np.ones(len(events), dtype=np.bool_)
+    while True:
+        users = np.bincount(events.user[kept], minlength=len(events.user_ids))
+        items = np.bincount(events.item[kept], minlength=len(events.item_ids))
+        smaller = kept & (users[events.user] >= k) & (items[events.item] >= k)
+        if smaller.sum() == kept.sum():
+            return kept
+        kept = smaller
+
+
+def _refuse_empty(events: Interactions, step: str, params: Ingest) -> None:
+    if not len(events):
+        raise MolarError(f"{params.path}: no interaction is left after {step}: loosen it in params.yaml")

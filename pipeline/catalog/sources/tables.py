@@ -1,0 +1,118 @@
+"""Source `tables`: your own data as two tables and a folder of pictures.
+
+    interactions.csv | .parquet   user, item, timestamp [, rating]
+    items.csv | .parquet          id, title [, text] [, caption] [, summary] [, image] [, attributes ...]
+    images/                       the files that the column `image` names
+    cold_items.txt                optional: one item id a line (see ingest.cold_items)
+
+`ingest.columns` names the columns; what it names must exist, what is set to null is not looked for.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.catalog.quarantine import Quarantine
+from pipeline.catalog.raw import Raw, RawItem
+from pipeline.catalog.sources.rows import as_text, interactions, read_delimited
+from pipeline.errors import MolarError
+from pipeline.params.ingest import Ingest, TablesColumns
+
+
+def read(root: Path, params: Ingest, quarantine: Quarantine) -> Raw:
+    """Both tables. Raises MolarError if a table or a named column is missing."""
+    columns = params.columns
+    if params.min_rating is not None and columns.rating is None:
+        raise MolarError(
+            f"ingest.min_rating = {params.min_rating:g} needs ratings: name their column in ingest.columns.rating, "
+            f"or set ingest.min_rating to null"
+        )
+    interactions_path, items_path = _find(root, "interactions"), _find(root, "items")
+    table, row, interactions_read = _open(interactions_path, quarantine)
+    wanted = {name: getattr(columns, name) for name in ("user", "item", "timestamp", "rating")}
+    _require(interactions_path, table, wanted)
+    events = interactions(
+        table, row, interactions_path.name, (columns.user, columns.item, columns.timestamp, columns.rating), quarantine
+    )
+    table, row, items_read = _open(items_path, quarantine)
+    return Raw(
+        root=root,
+        items=_items(table, row, items_path, columns, quarantine),
+        interactions=events,
+        items_file=items_path.name,
+        interactions_file=interactions_path.name,
+        rows_read={interactions_path.name: interactions_read, items_path.name: items_read},
+    )
+
+
+def _find(root: Path, name: str) -> Path:
+    found = [path for path in (root / f"{name}.csv", root / f"{name}.parquet") if path.is_file()]
+    if not found:
+        raise MolarError(f"{root} holds neither {name}.csv nor {name}.parquet: add one (source 'tables')")
+    if len(found) > 1:
+        raise MolarError(f"{root} holds both {name}.csv and {name}.parquet: remove one")
+    return found[0]
+
+
+def _open(path: Path, quarantine: Quarantine) -> tuple[pa.Table, np.ndarray, int]:
+    """The table, the row number of each row, and how many rows were read."""
+    if path.suffix == ".csv":
+        return read_delimited(path, path.read_bytes(), quarantine, delimiter=",", names=None)
+    try:
+        table = pq.read_table(path)
+    except pa.ArrowInvalid as error:
+        raise MolarError(f"{path} cannot be read ({str(error).splitlines()[0]}): write it again as Parquet") from None
+    return table, np.arange(table.num_rows, dtype=np.int64) + 1, table.num_rows
+
+
+def _require(path: Path, table: pa.Table, wanted: dict[str, str | None]) -> None:
+    """Every column that params name must be there; `wanted` maps the key in ingest.columns to the column's name."""
+    for key, name in wanted.items():
+        if name is not None and name not in table.column_names:
+            optional = key in ("rating", "text", "caption", "summary", "image")
+            advice = f"correct ingest.columns.{key}" + (" or set it to null" if optional else "")
+            raise MolarError(f"{path} has no column '{name}' (it has {', '.join(table.column_names)}): {advice}")
+        if table.column_names.count(name) > 1:
+            raise MolarError(f"{path} has more than one column '{name}': rename all but one")
+
+
+def _items(
+    table: pa.Table, row: np.ndarray, path: Path, columns: TablesColumns, quarantine: Quarantine
+) -> list[RawItem]:
+    mapped = {name: getattr(columns, name) for name in ("id", "title", "text", "caption", "summary", "image")}
+    _require(path, table, mapped)
+    _require(
+        path, table, {"attributes": None} | {f"attributes[{i}]": name for i, name in enumerate(columns.attributes)}
+    )
+    attributes = columns.attributes or [name for name in table.column_names if name not in mapped.values()]
+
+    def words(name: str | None) -> list[str | None]:
+        """A column's values, empty ones as None; a column that is not mapped is None throughout."""
+        if name is None:
+            return [None] * table.num_rows
+        return [value or None for value in as_text(table[name], f"{path}, column '{name}'").to_pylist()]
+
+    fields = {key: words(name) for key, name in mapped.items()}
+    attribute_values = {name: words(name) for name in attributes}
+    items: dict[str, RawItem] = {}
+    for i, item_id in enumerate(fields["id"]):
+        if item_id is None:
+            quarantine.add(path.name, row[i], "item id is empty", fields["title"][i])
+        elif item_id in items:
+            quarantine.add(path.name, row[i], "item id stands in an earlier row too", item_id)
+        else:
+            items[item_id] = RawItem(
+                item_id=item_id,
+                row=int(row[i]),
+                title=fields["title"][i],
+                text=fields["text"][i],
+                caption=fields["caption"][i],
+                summary=fields["summary"][i],
+                attributes={name: value for name in attributes if (value := attribute_values[name][i]) is not None},
+                image=fields["image"][i],
+            )
+    return list(items.values())

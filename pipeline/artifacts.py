@@ -61,7 +61,9 @@ def write(directory: Path, **facts: int | str) -> Iterator[Path]:
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
-        raise MolarError(f"{directory}: no space left on the device while writing: free some and run the stage again") from error
+        raise MolarError(
+            f"{directory}: no space left on the device while writing: free some and run the stage again"
+        ) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 

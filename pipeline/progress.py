@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-console = Console(stderr=True, highlight=False)
+console = Console(stderr=True, highlight=False, markup=False)  # a title may hold [brackets]
 
 LOG_EVERY_SECONDS = 30.0
 
@@ -44,7 +44,7 @@ class Bar:
         if now - self._said >= LOG_EVERY_SECONDS and self.done - self._said_done >= step:
             self._said, self._said_done = now, self.done
             of = f"/{self.total:,}" if self.total else ""
-            console.print(f"  {self.description}: {self.done:,}{of} ({self.rate:,.1f} {self.unit}/s) {self._note}".rstrip())
+            say(f"  {self.description}: {self.done:,}{of} ({self.rate:,.1f} {self.unit}/s) {self._note}".rstrip())
 
     def note(self, text: str) -> None:
         """Show `text` (a loss, say) beside the bar from the next advance on."""

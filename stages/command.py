@@ -1,5 +1,7 @@
 """What every stage does the same way: one-line errors, the stage's lock, its scratch, its closing line.
 
+A stage is a Typer command of this shape::
+
     @command
     def main() -> None:
         with running("train_teacher") as run:

@@ -8,7 +8,6 @@ An epoch's batches depend on (seed, epoch) alone: resuming needs no sampler stat
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -84,11 +83,3 @@ def padded(histories: list[np.ndarray], max_history: int) -> tuple[Tensor, Tenso
     items_BL = np.zeros((len(cut), max(lengths_B.max(), 1)), np.int64)
     items_BL[np.arange(items_BL.shape[1]) < lengths_B[:, None]] = np.concatenate(cut)
     return torch.from_numpy(items_BL), torch.from_numpy(np.maximum(lengths_B - 1, 0))
-
-
-def device_batches(
-    sequences: Sequences, max_history: int, batch_size: int, seed: int, epoch: int, device: torch.device
-) -> Iterator[Batch]:
-    """One epoch of batches on the device."""
-    for rows in epoch_batches(sequences, max_history, batch_size, seed, epoch):
-        yield collate(sequences, rows).to(device)

@@ -25,7 +25,7 @@ from pipeline.errors import MolarError
 from pipeline.params.training import Training
 from pipeline.progress import bar
 from pipeline.recommender.alignment import Alignment
-from pipeline.recommender.batches import Batch, device_batches
+from pipeline.recommender.batches import Batch, collate, epoch_batches
 from pipeline.recommender.grid import Recommender
 from pipeline.recommender.objective import full_softmax
 from pipeline.retrieval.metrics import ndcg_at, recall_at
@@ -93,67 +93,65 @@ def fit(
         lr=training.learning_rate,
         weight_decay=training.weight_decay,
     )
-    warmup = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda s: min(1.0, (s + 1) / max(training.warmup_steps, 1)))
     state, best = _restore(scratch, modules, optimiser)
-    for _ in range(state.step):
-        warmup.step()  # a pure function of the step number
     curve = state.curve = state.curve or []
     while state.epoch < training.max_epochs and state.epoch - state.best_epoch < training.patience:
         torch.manual_seed(1_000_003 * seed + state.epoch)  # no generator state to checkpoint
-        losses = _epoch(modules, recommender, aligned, optimiser, warmup, sequences, training, seed, state, description)
+        windows = epoch_batches(sequences, recommender.spec.max_history, training.batch_size, seed, state.epoch)
+        with bar(
+            f"{description} epoch {state.epoch + 1}/{training.max_epochs}", sum(map(len, windows)), "windows"
+        ) as progress:
+            progress.note(f"best NDCG@10 {max(state.best_ndcg, 0):.4f} (epoch {state.best_epoch})")
+            modules.train()
+            losses = []
+            for rows in windows:
+                batch = collate(sequences, rows).to(device)
+                losses.append(_step(modules, recommender, aligned, optimiser, training, batch, state, description))
+                progress.advance(len(batch.users_B))
         state.epoch += 1
         ndcg, recall = validate(recommender, sequences, mask_seen)
-        curve.append({"epoch": state.epoch, **losses, "ndcg@10": ndcg, "recall@10": recall})
+        means = {name: sum(step[name] for step in losses) / len(losses) for name in losses[0]}
+        curve.append({"epoch": state.epoch, **means, "ndcg@10": ndcg, "recall@10": recall})
         if ndcg > state.best_ndcg:
             state.best_ndcg, state.best_epoch = ndcg, state.epoch
             best = {name: tensor.detach().clone() for name, tensor in modules.state_dict().items()}
         _checkpoint(scratch, modules, optimiser, best, state)
-    modules.load_state_dict({name: tensor.to(device) for name, tensor in best.items()})
+    modules.load_state_dict(best)
     return state
 
 
-def _epoch(
-    modules: torch.nn.ModuleList,
+def _step(
+    modules: torch.nn.Module,
     recommender: Recommender,
     aligned: Aligned | None,
     optimiser: torch.optim.Optimizer,
-    warmup: torch.optim.lr_scheduler.LRScheduler,
-    sequences: Sequences,
     training: Training,
-    seed: int,
+    batch: Batch,
     state: Progress,
     description: str,
 ) -> dict[str, float]:
-    """One pass over all windows; mean losses per step."""
-    device = next(recommender.parameters()).device
-    modules.train()
-    sums = {"loss": 0.0} | ({"alignment": 0.0} if aligned else {})
-    batches = device_batches(sequences, recommender.spec.max_history, training.batch_size, seed, state.epoch, device)
-    first_step = state.step
-    with bar(f"{description} epoch {state.epoch + 1}/{training.max_epochs}", unit="windows") as progress:
-        progress.note(f"best NDCG@10 {max(state.best_ndcg, 0):.4f} (epoch {state.best_epoch})")
-        for batch in batches:
-            items_VD = recommender.table.trained()
-            users_BLD = recommender(batch.inputs_BL, items_VD)
-            loss = full_softmax(users_BLD[batch.real_BL], items_VD, batch.targets_BL[batch.real_BL])
-            sums["loss"] += loss.item()
-            if aligned is not None:
-                align = aligned(batch, users_BLD)
-                sums["alignment"] += align.item()
-                loss = loss + aligned.weight * align
-            if not math.isfinite(loss.item()):
-                raise MolarError(
-                    f"{description}: the loss is {loss.item()} at epoch {state.epoch + 1}, step {state.step + 1}: "
-                    f"lower training.learning_rate ({training.learning_rate:g}) or clip_norm ({training.clip_norm:g})"
-                )
-            optimiser.zero_grad(set_to_none=True)
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(modules.parameters(), training.clip_norm)
-            optimiser.step()
-            warmup.step()
-            state.step += 1
-            progress.advance(len(batch.users_B))
-    return {name: total / (state.step - first_step) for name, total in sums.items()}
+    """One optimiser step; its losses."""
+    items_VD = recommender.table.trained()
+    users_BLD = recommender(batch.inputs_BL, items_VD)
+    loss = full_softmax(users_BLD[batch.real_BL], items_VD, batch.targets_BL[batch.real_BL])
+    losses = {"loss": loss.item()}
+    if aligned is not None:
+        align = aligned(batch, users_BLD)
+        losses["alignment"] = align.item()
+        loss = loss + aligned.weight * align
+    state.step += 1
+    if not math.isfinite(loss.item()):
+        raise MolarError(
+            f"{description}: the loss is {loss.item()} at epoch {state.epoch + 1}, step {state.step}: "
+            f"lower training.learning_rate ({training.learning_rate:g}) or clip_norm ({training.clip_norm:g})"
+        )
+    for group in optimiser.param_groups:
+        group["lr"] = training.learning_rate * min(1.0, state.step / max(training.warmup_steps, 1))
+    optimiser.zero_grad(set_to_none=True)
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(modules.parameters(), training.clip_norm)
+    optimiser.step()
+    return losses
 
 
 def validate(recommender: Recommender, sequences: Sequences, mask_seen: bool) -> tuple[float, float]:

@@ -30,7 +30,12 @@ from pipeline.retrieval.metrics import ndcg_at
 from pipeline.retrieval.significance import paired_bootstrap
 
 RESULTS = Path(".molar/demo_world").absolute()
-KEPT = ("metrics.json", "data/evaluation/report.json", "data/evaluation/per_user.parquet", "data/evaluation/cold.parquet")
+KEPT = (
+    "metrics.json",
+    "data/evaluation/report.json",
+    "data/evaluation/per_user.parquet",
+    "data/evaluation/cold.parquet",
+)
 ROWS: dict[str, dict[str, object]] = {
     "molar": {},
     "alpha 0": {"train_dueg.alignment.weight": 0.0},
@@ -104,7 +109,10 @@ def compute(seeds: list[int], jobs: int) -> None:
 
     with ThreadPoolExecutor(jobs) as pool:
         # "text" right after "molar": two different first stages, so that the two jobs share no work in flight
-        order = sorted(((s, r) for s in seeds for r in ROWS), key=lambda p: (p[0], ["molar", "text"].index(p[1]) if p[1] in ("molar", "text") else 2))
+        order = sorted(
+            ((s, r) for s in seeds for r in ROWS),
+            key=lambda p: (p[0], ["molar", "text"].index(p[1]) if p[1] in ("molar", "text") else 2),
+        )
         list(pool.map(work, order))
 
 
@@ -135,7 +143,9 @@ def report(seeds: list[int]) -> None:
     for better, worse, ranking in CLAIMS:
         result = paired_bootstrap(per_user(better, seeds, ranking), per_user(worse, seeds, ranking), 5000, seed=0)
         verdict = "yes" if result.low > 0 else "reversed" if result.high < 0 else "open"
-        print(f"| {better} > {worse} | {ranking} | {result.difference:+.4f} | {result.low:+.4f} .. {result.high:+.4f} | {verdict} |")
+        print(
+            f"| {better} > {worse} | {ranking} | {result.difference:+.4f} | {result.low:+.4f} .. {result.high:+.4f} | {verdict} |"
+        )
 
 
 def main(

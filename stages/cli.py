@@ -2,7 +2,18 @@
 
 import typer
 
-from stages import build_index, demo, embed_items, evaluate, finetune_mirm, ingest, preset, recommend, train_dueg, train_teacher
+from stages import (
+    build_index,
+    demo,
+    embed_items,
+    evaluate,
+    finetune_mirm,
+    ingest,
+    preset,
+    recommend,
+    train_dueg,
+    train_teacher,
+)
 
 app = typer.Typer(help="Molar: next-item recommendation from what items look like and say.", no_args_is_help=True)
 for name, module in {

@@ -1,6 +1,6 @@
 """Raw source -> `data/catalog/`: the one function behind the stage `ingest`.
 
-    items/part-*.parquet   item_idx int32, item_id, title, text, caption, summary, attributes map<string, string>,
+    items/part-*.parquet   item_idx int32, item_id, title, text, caption, summary, attributes list<struct<key, value>>,
                            image struct<bytes: binary, path: string> (the Hugging Face `datasets` convention)
     sequences.parquet      user_id, items list<int32>, timestamps list<int64>, train_end int32, valid_end int32;
                            schema metadata num_items, num_warm
@@ -39,7 +39,8 @@ ITEMS = pa.schema(
     [
         ("item_idx", pa.int32()),
         *((name, pa.string()) for name in WORDS),
-        ("attributes", pa.map_(pa.string(), pa.string())),
+        # no map: `datasets.load_dataset("parquet")` cannot open one
+        ("attributes", pa.list_(pa.struct([("key", pa.string()), ("value", pa.string())]))),
         ("image", IMAGE),
     ]
 )
@@ -126,11 +127,15 @@ def _of_known_items(raw: Raw, quarantine: Quarantine) -> Interactions:
 
 
 def _cold_ids(raw: Raw, quarantine: Quarantine) -> list[str]:
+    """The ids in cold_items.txt that have a row in the item table; the others are quarantined."""
     path = raw.root / "cold_items.txt"
     if not path.is_file():
         raise MolarError(f"{path} not found: write one item id a line, or set ingest.cold_items to 'none'")
-    lines = list(enumerate(path.read_text("utf-8").splitlines(), start=1))
-    listed = [(number, line.strip()) for number, line in lines if line.strip()]
+    try:
+        lines = path.read_text("utf-8-sig").splitlines()
+    except UnicodeDecodeError:
+        raise MolarError(f"{path} is not UTF-8: save it as UTF-8 text") from None
+    listed = [(number, line.strip()) for number, line in enumerate(lines, start=1) if line.strip()]
     ids = {item.item_id for item in raw.items}
     for number, item_id in listed:
         if item_id not in ids:
@@ -161,7 +166,8 @@ def _write_items(items: list[RawItem], raw: Raw, params: Ingest, quarantine: Qua
 def _item_table(index: np.ndarray, items: list[RawItem], pictures: list[dict[str, bytes | str] | None]) -> pa.Table:
     columns = [pa.array(index)]
     columns += [pa.array([getattr(item, name) for item in items], pa.string()) for name in WORDS]
-    columns.append(pa.array([list(item.attributes.items()) for item in items], ITEMS.field("attributes").type))
+    pairs = [[{"key": key, "value": value} for key, value in item.attributes.items()] for item in items]
+    columns.append(pa.array(pairs, ITEMS.field("attributes").type))
     columns.append(pa.array(pictures, IMAGE))
     return pa.table(columns, schema=ITEMS)
 

@@ -135,7 +135,9 @@ class Items:
         self.texts: list[str | None] = table["text"].to_pylist()
         self.captions: list[str | None] = table["caption"].to_pylist()
         self.summaries: list[str | None] = table["summary"].to_pylist()
-        self.attributes: list[dict[str, str]] = [dict(pairs or ()) for pairs in table["attributes"].to_pylist()]
+        self.attributes: list[dict[str, str]] = [
+            {pair["key"]: pair["value"] for pair in pairs or ()} for pairs in table["attributes"].to_pylist()
+        ]
         self.has_image = np.array([picture is not None for picture in table["image"].to_pylist()], dtype=np.bool_)
         self._groups: list[tuple[int, int]] = []  # (file, row group) of the g-th row group of all
         first = [0]  # item_idx at which the g-th row group starts

@@ -33,11 +33,9 @@ def read(root: Path, params: Ingest, quarantine: Quarantine) -> Raw:
         )
     interactions_path, items_path = _find(root, "interactions"), _find(root, "items")
     table, row, interactions_read = _open(interactions_path, quarantine)
-    wanted = {name: getattr(columns, name) for name in ("user", "item", "timestamp", "rating")}
-    _require(interactions_path, table, wanted)
-    events = interactions(
-        table, row, interactions_path.name, (columns.user, columns.item, columns.timestamp, columns.rating), quarantine
-    )
+    names = columns.user, columns.item, columns.timestamp, columns.rating
+    _require(interactions_path, table, dict(zip(("user", "item", "timestamp", "rating"), names, strict=True)))
+    events = interactions(table, row, interactions_path.name, names, quarantine)
     table, row, items_read = _open(items_path, quarantine)
     return Raw(
         root=root,
@@ -83,11 +81,16 @@ def _require(path: Path, table: pa.Table, wanted: dict[str, str | None]) -> None
 def _items(
     table: pa.Table, row: np.ndarray, path: Path, columns: TablesColumns, quarantine: Quarantine
 ) -> list[RawItem]:
-    mapped = {name: getattr(columns, name) for name in ("id", "title", "text", "caption", "summary", "image")}
+    mapped = {
+        "id": columns.id,
+        "title": columns.title,
+        "text": columns.text,
+        "caption": columns.caption,
+        "summary": columns.summary,
+        "image": columns.image,
+    }
     _require(path, table, mapped)
-    _require(
-        path, table, {"attributes": None} | {f"attributes[{i}]": name for i, name in enumerate(columns.attributes)}
-    )
+    _require(path, table, {f"attributes[{i}]": name for i, name in enumerate(columns.attributes)})
     attributes = columns.attributes or [name for name in table.column_names if name not in mapped.values()]
 
     def words(name: str | None) -> list[str | None]:

@@ -1,0 +1,76 @@
+"""One self-contained HTML page of a recommendation: pictures as data URIs, no script, light and dark."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from html import escape
+
+from pipeline.report.recommendation import Card
+
+STYLE = """
+:root { color-scheme: light dark; --ink: #1d1f23; --soft: #666c76; --ground: #f7f6f3; --card: #fff; --line: #e3e1dc;
+  --accent: #9a4b1f; }
+@media (prefers-color-scheme: dark) { :root { --ink: #e9e7e2; --soft: #9aa0aa; --ground: #17181b; --card: #212327;
+  --line: #34373d; --accent: #e39a6a; } }
+* { box-sizing: border-box; }
+body { margin: 0 auto; max-width: 72rem; padding: 2rem 1.25rem 4rem; background: var(--ground); color: var(--ink);
+  font: 16px/1.45 system-ui, sans-serif; }
+h1 { font-size: 1.5rem; margin: 0 0 .25rem; } h2 { font-size: 1rem; margin: 2rem 0 .75rem; }
+p { color: var(--soft); margin: 0; }
+ol { list-style: none; margin: 0; padding: 0; display: grid; gap: .9rem; }
+.recommended { grid-template-columns: repeat(auto-fill, minmax(10.5rem, 1fr)); }
+.history { grid-template-columns: repeat(auto-fill, minmax(6.5rem, 1fr)); }
+li { background: var(--card); border: 1px solid var(--line); border-radius: .6rem; overflow: hidden; }
+.frame { aspect-ratio: 1; display: grid; place-items: center; background: var(--ground); color: var(--soft); }
+.frame img { width: 100%; height: 100%; object-fit: contain; }
+.words { padding: .6rem .7rem .7rem; overflow-wrap: anywhere; }
+.title { font-weight: 600; } .history .title { font-weight: 400; font-size: .85rem; }
+.details, .score { color: var(--soft); font-size: .82rem; }
+.rank { color: var(--accent); font-weight: 700; margin-right: .35rem; }
+"""
+
+
+def page(who: str, history: Sequence[Card], recommended: Sequence[Card]) -> str:
+    """The page's HTML. Nothing in it depends on anything but the arguments."""
+    heading = f"Recommended next for {escape(who)}"
+    ranked = "\n".join(_item(card, rank) for rank, card in enumerate(recommended, 1))
+    before = "\n".join(_item(card, None) for card in reversed(history))
+    return f"""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{heading}</title>
+<style>{STYLE}</style>
+</head>
+<body>
+<h1>{heading}</h1>
+<p>{len(recommended)} items, best first, from a history of {len(history)}.</p>
+<ol class="recommended">
+{ranked}
+</ol>
+<h2>History, latest first</h2>
+<ol class="history">
+{before}
+</ol>
+</body>
+</html>
+"""
+
+
+def _item(card: Card, rank: int | None) -> str:
+    number = "" if rank is None else f'<span class="rank">{rank}</span>'
+    lines = [f'<div class="title">{number}{escape(card.title)}</div>']
+    if rank is not None and card.details:
+        lines.append(f'<div class="details">{escape(card.details)}</div>')
+    if card.score is not None:
+        lines.append(f'<div class="score">score {card.score:.3f}</div>')
+    return f'<li><div class="frame">{_picture(card)}</div><div class="words">{"".join(lines)}</div></li>'
+
+
+def _picture(card: Card) -> str:
+    if card.image is None:
+        return "no picture"
+    kind = "png" if card.image.startswith(b"\x89PNG") else "jpeg"  # what ingest writes
+    return f'<img alt="" src="data:image/{kind};base64,{base64.b64encode(card.image).decode()}">'

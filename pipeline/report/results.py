@@ -1,0 +1,226 @@
+"""Turn ranks into what people and tools read: report.json, per-user Parquet, metrics.json, plots, a table.
+
+Promise: every summary in the report has passed the arithmetic bound between NDCG and Recall, and every difference
+comes with its paired interval. `headline` names the variant (masked or unmasked) that the project's params choose.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+
+from pipeline.artifacts import write_json
+from pipeline.retrieval.metrics import (
+    HISTORY_EDGES,
+    POPULARITY_EDGES,
+    assert_bound,
+    by_bucket,
+    ndcg_at,
+    recall_at,
+    summarise,
+)
+from pipeline.retrieval.ranked import VARIANTS, Evaluation, Ranked, Variant
+from pipeline.retrieval.significance import paired_bootstrap, standard_error
+
+ORDER = ("popularity", "teacher", "dueg", "dueg_index", "sum", "oracle")
+PLACES = 6  # decimals of every saved figure
+
+
+def summarised(ranked: Ranked, cutoffs: Sequence[int], resamples: int) -> dict[str, Any]:
+    """Metrics of every system in both variants, with standard errors, chance level, and DUEG against each other one."""
+    variants: dict[str, Any] = {}
+    for variant in VARIANTS:
+        ranks = ranked.ranks[variant]
+        systems: dict[str, Any] = {}
+        for name in _ordered(ranks):
+            metrics = summarise(ranks[name], cutoffs)
+            assert_bound(f"{name} ({variant})", metrics)
+            errors = {"ndcg@10": ndcg_at(ranks[name], 10), "recall@10": recall_at(ranks[name], 10)}
+            systems[name] = metrics | {"standard_error": {key: standard_error(of) for key, of in errors.items()}}
+        variants[variant] = {
+            "systems": systems,
+            "differences": {
+                f"dueg-{name}": differences(ranks["dueg"], ranks[name], resamples)
+                for name in _ordered(ranks)
+                if name not in ("dueg", "dueg_index") and "dueg" in ranks
+            },
+            "buckets": {
+                "popularity": _buckets(ranks, ranked.target_counts, POPULARITY_EDGES, cutoffs),
+                "history": _buckets(ranks, ranked.history_lengths, HISTORY_EDGES, cutoffs),
+            },
+        }
+    return {
+        "queries": len(ranked.targets),
+        "candidates": ranked.num_candidates,
+        "chance": chance(ranked.num_candidates, cutoffs),
+        **variants,
+    }
+
+
+def differences(ours_Q: NDArray[np.int64], theirs_Q: NDArray[np.int64], resamples: int) -> dict[str, dict[str, float]]:
+    """Paired 95 % bootstrap intervals of the differences in NDCG@10 and Recall@10 between two systems' ranks."""
+    pairs = {
+        "ndcg@10": (ndcg_at(ours_Q, 10), ndcg_at(theirs_Q, 10)),
+        "recall@10": (recall_at(ours_Q, 10), recall_at(theirs_Q, 10)),
+    }
+    return {metric: vars(paired_bootstrap(ours, theirs, resamples)) for metric, (ours, theirs) in pairs.items()}
+
+
+def chance(num_candidates: int, cutoffs: Sequence[int]) -> dict[str, float]:
+    """What ranking the candidates blindly reaches on average: the target is anywhere with equal probability."""
+    return summarise(np.arange(num_candidates), cutoffs)
+
+
+def report(evaluation: Evaluation, headline: Variant, cutoffs: Sequence[int], resamples: int) -> dict[str, Any]:
+    """All of report.json. Raises AssertionError where a summary breaks the arithmetic bound."""
+    parts: dict[str, Any] = {
+        "test": summarised(evaluation.test, cutoffs, resamples),
+        "cold_among_all": None,
+        "cold_among_cold": None,
+    }
+    if evaluation.cold_among_all is not None and evaluation.cold_among_cold is not None:
+        parts["cold_among_all"] = summarised(evaluation.cold_among_all, cutoffs, resamples)
+        parts["cold_among_cold"] = summarised(evaluation.cold_among_cold, cutoffs, resamples)
+    weights = {f"{weight:g}": ndcg for weight, ndcg in evaluation.validation_by_weight.items()}
+    sum_facts = {"id_weight": evaluation.id_weight, "validation_ndcg@10": weights}
+    rounded: dict[str, Any] = _rounded({"headline": headline, "sum": sum_facts, **parts})
+    return rounded
+
+
+def headline_metrics(report: Mapping[str, Any]) -> dict[str, Any]:
+    """metrics.json: the headline variant alone, small enough for `dvc metrics diff`."""
+    shown: dict[str, Any] = {}
+    for part in ("test", "cold_among_all", "cold_among_cold"):
+        if report[part] is not None:
+            systems = report[part][report["headline"]]["systems"]
+            shown[part] = {name: {m: s[m] for m in ("ndcg@10", "recall@10")} for name, s in systems.items()}
+    against = report["test"][report["headline"]]["differences"]["dueg-teacher"]
+    shown["difference"] = {
+        f"dueg-teacher {metric}": {key: value[key] for key in ("mean", "low", "high")}
+        for metric, value in against.items()
+    }
+    return shown
+
+
+def write_report(directory: Path, evaluation: Evaluation, report: Mapping[str, Any], user_ids: Sequence[str]) -> None:
+    """report.json, per_user.parquet, cold_per_query.parquet and comparison.tsv of one evaluation."""
+    write_json(directory / "report.json", report)
+    ordinary = _columns(evaluation.test, user_ids, "")
+    _write_table(directory / "per_user.parquet", ordinary)
+    if evaluation.cold_among_all is not None and evaluation.cold_among_cold is not None:
+        among_all = _columns(evaluation.cold_among_all, user_ids, "all_")
+        among_cold = _columns(evaluation.cold_among_cold, user_ids, "cold_")
+        _write_table(directory / "cold_per_query.parquet", among_all | among_cold)
+    with (directory / "comparison.tsv").open("w", newline="") as handle:
+        rows = csv.writer(handle, delimiter="\t", lineterminator="\n")
+        rows.writerow(["system", "metric", "value"])
+        for name, metrics in report["test"][report["headline"]]["systems"].items():
+            rows.writerows([name, metric, f"{metrics[metric]:.6f}"] for metric in ("ndcg@10", "recall@10"))
+
+
+def write_lists(
+    path: Path,
+    blocks: Iterable[tuple[list[str], NDArray[np.int32], NDArray[np.float32]]],
+    item_ids: Sequence[str] | None = None,
+) -> int:
+    """Every user's list as Parquet: user_id, items list<int32> (or item_ids list<string> as well), scores list<float>.
+
+    Entries of item -1 (an exhausted list) are left out. One row group a block. Returns the number of users.
+    """
+    fields = [("user_id", pa.string()), ("items", pa.list_(pa.int32())), ("scores", pa.list_(pa.float32()))]
+    if item_ids is not None:
+        fields.append(("item_ids", pa.list_(pa.string())))
+    written = 0
+    with pq.ParquetWriter(path, pa.schema(fields)) as writer:
+        for user_ids, items_UK, scores_UK in blocks:
+            real_UK = items_UK >= 0
+            offsets = np.concatenate([[0], np.cumsum(real_UK.sum(axis=1))]).astype(np.int32)
+            columns = [
+                pa.array(user_ids, pa.string()),
+                pa.ListArray.from_arrays(offsets, pa.array(items_UK[real_UK], pa.int32())),
+                pa.ListArray.from_arrays(offsets, pa.array(scores_UK[real_UK], pa.float32())),
+            ]
+            if item_ids is not None:
+                names = pa.array([item_ids[i] for i in items_UK[real_UK]], pa.string())
+                columns.append(pa.ListArray.from_arrays(offsets, names))
+            writer.write_table(pa.table(columns, names=[name for name, _ in fields]))
+            written += len(user_ids)
+    return written
+
+
+def table(report: Mapping[str, Any], cutoffs: Sequence[int]) -> Table:
+    """The closing table: one row a system, NDCG@10 with its standard error, the share of the oracle, cold items."""
+    headline = report["headline"]
+    systems = report["test"][headline]["systems"]
+    cold = {part: report[part] and report[part][headline]["systems"] for part in ("cold_among_all", "cold_among_cold")}
+    masking = "seen items masked" if headline == "masked" else "seen items ranked too"
+    drawn = Table(
+        title=f"{report['test']['queries']:,} test queries, {report['test']['candidates']:,} items, {masking}",
+        box=SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),  # eighty columns hold it all
+    )
+    drawn.add_column("system", no_wrap=True)
+    columns = [f"{short}@{k}" for k in cutoffs for short in ("N", "R")]
+    shown_cold = ["cold\nN@10", "among\ncold"] if cold["cold_among_all"] else []
+    for column in (*columns[:1], "± SE", *columns[1:], *(["of\noracle"] if "oracle" in systems else []), *shown_cold):
+        drawn.add_column(column, justify="right", no_wrap=True)
+    for name, metrics in systems.items():
+        figures = [f"{metrics[f'{metric}@{k}']:.4f}" for k in cutoffs for metric in ("ndcg", "recall")]
+        row = [name, figures[0], f"{metrics['standard_error']['ndcg@10']:.4f}", *figures[1:]]
+        if "oracle" in systems:
+            row.append(f"{metrics['ndcg@10'] / max(systems['oracle']['ndcg@10'], 1e-12):.0%}")
+        for part in ("cold_among_all", "cold_among_cold") if shown_cold else ():
+            row.append(f"{cold[part][name]['ndcg@10']:.4f}" if name in cold[part] else "-")
+        drawn.add_row(*row, style="bold" if name == "dueg" else None)
+    return drawn
+
+
+def difference_line(report: Mapping[str, Any]) -> str:
+    """One sentence: DUEG against its teacher on NDCG@10, with the interval."""
+    found = report["test"][report["headline"]]["differences"]["dueg-teacher"]["ndcg@10"]
+    return (
+        f"DUEG - teacher, NDCG@10: {found['mean']:+.4f} (95 % interval {found['low']:+.4f} to {found['high']:+.4f}, "
+        f"p {found['p']:.3g}); weight of the ID score in the sum: {report['sum']['id_weight']:g}"
+    )
+
+
+def _ordered(ranks: Mapping[str, Any]) -> list[str]:
+    return [name for name in ORDER if name in ranks]
+
+
+def _buckets(
+    ranks: Mapping[str, NDArray[np.int64]], values_Q: NDArray[np.int64], edges: Sequence[int], cutoffs: Sequence[int]
+) -> dict[str, Any]:
+    return {name: by_bucket(ranks[name], values_Q, edges, cutoffs) for name in _ordered(ranks)}
+
+
+def _columns(ranked: Ranked, user_ids: Sequence[str], prefix: str) -> dict[str, pa.Array]:
+    columns = {
+        "user_id": pa.array([user_ids[u] for u in ranked.users], pa.string()),
+        "item_idx": pa.array(ranked.targets, pa.int32()),
+        "history_length": pa.array(ranked.history_lengths, pa.int32()),
+        "target_count": pa.array(ranked.target_counts, pa.int64()),
+    }
+    for variant in VARIANTS:
+        for name in _ordered(ranked.ranks[variant]):
+            columns[f"{prefix}{name}_{variant}"] = pa.array(ranked.ranks[variant][name], pa.int32())
+    return columns
+
+
+def _write_table(path: Path, columns: Mapping[str, pa.Array]) -> None:
+    pq.write_table(pa.table(dict(columns)), path)
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _rounded(inner) for key, inner in value.items()}
+    return round(value, PLACES) if isinstance(value, float) else value

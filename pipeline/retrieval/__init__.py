@@ -1,0 +1,1 @@
+"""Ranking, metrics, significance and the index: arrays in, arrays out. Imports nothing of ours but messages."""

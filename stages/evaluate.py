@@ -1,0 +1,112 @@
+"""`evaluate`: full-ranking metrics of every system, per-user results, significance, lists, plots.
+
+    python -m stages.evaluate       reads everything before it; writes data/evaluation/ and metrics.json
+
+The only stage that may open the demo world's truth: for the oracle, the ceiling of any model.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from stages.command import command, running
+from stages.paths import CATALOG, DUEG, EMBEDDINGS, EVALUATION, INDEX, TEACHER, WORLD
+
+if TYPE_CHECKING:
+    from pipeline.catalog.catalogue import Queries, Sequences
+    from pipeline.recommender.evaluation import Oracle
+    from pipeline.retrieval.rank import Scorer
+    from pipeline.world.oracle import Truth
+
+METRICS = Path("metrics.json")
+
+
+@command
+def main() -> None:
+    """Rank what users chose next, by every system."""
+    from rich.console import Console
+
+    from pipeline import artifacts
+    from pipeline.catalog.catalogue import open_cold, open_items, open_sequences
+    from pipeline.device import pick
+    from pipeline.params import load_params, load_runtime
+    from pipeline.progress import say
+    from pipeline.recommender import evaluation
+    from pipeline.recommender.grid import load_recommender
+    from pipeline.report import results
+    from pipeline.retrieval import index
+    from pipeline.retrieval.rank import top_k
+    from pipeline.world.oracle import open_truth
+
+    params = load_params()
+    settings, mask_seen = params.evaluate, params.protocol.mask_seen
+    device = str(pick(load_runtime()))
+    with running("evaluate") as run:
+        catalog = artifacts.read(CATALOG, "ingest")
+        sequences = open_sequences(catalog)
+        embeddings = artifacts.read(EMBEDDINGS, "embed_items")
+        teacher = load_recommender(artifacts.read(TEACHER, "train_teacher"), None, device)
+        dueg = load_recommender(artifacts.read(DUEG, "train_dueg"), embeddings, device)
+        items_ND = dueg.item_vectors()
+        built = index.read(artifacts.read(INDEX, "build_index").file("items.faiss"))
+        oracle = None
+        if settings.oracle:
+            truth = open_truth(artifacts.read(WORLD, "demo"))
+            oracle = oracle_of(truth, sequences, open_items(catalog).item_ids)
+        found = evaluation.evaluate(
+            sequences,
+            open_cold(catalog),
+            teacher,
+            dueg,
+            index.Searcher(built, items_ND, device),
+            cutoffs=settings.cutoffs,
+            sum_weights=settings.sum_weights,
+            mask_seen=mask_seen,
+            oracle=oracle,
+        )
+        report = results.report(found, "masked" if mask_seen else "unmasked", settings.cutoffs, settings.bootstrap)
+
+        def search(histories: evaluation.Histories) -> evaluation.Found:
+            seen = histories if mask_seen else None
+            return top_k(dueg.user_vectors(histories), items_ND, settings.top_k, seen, dueg.rankable)
+
+        with artifacts.write(EVALUATION, queries=len(found.test.targets), users=len(sequences)) as out:
+            results.write_report(out, found, report, sequences.user_ids)
+            results.write_lists(out / "top.parquet", evaluation.lists(sequences, search))
+        artifacts.write_json(METRICS, results.headline_metrics(report))
+        Console().print(results.table(report, settings.cutoffs))
+        say(results.difference_line(report))
+        run.done(f"{len(found.test.targets):,} test queries, lists of {len(sequences):,} users", EVALUATION)
+
+
+def oracle_of(truth: Truth, sequences: Sequences, item_ids: list[str]) -> Oracle:
+    """The demo world's true scores in the catalogue's order of items, asked by the catalogue's queries.
+
+    Raises MolarError where the catalogue holds an item that the world does not.
+    """
+    import numpy as np
+
+    from pipeline.errors import MolarError
+
+    column_of = {item_id: column for column, item_id in enumerate(truth.item_ids)}
+    strange = next((item_id for item_id in item_ids if item_id not in column_of), None)
+    if strange is not None:
+        raise MolarError(f"item {strange} is not of the demo world: set evaluate.oracle to false for other data")
+    columns_N = np.array([column_of[item_id] for item_id in item_ids])
+
+    def oracle(queries: Queries) -> Scorer:
+        def scorer(block: slice) -> np.ndarray:
+            users = [sequences.user_ids[user] for user in queries.user[block]]
+            scores_BN: np.ndarray = truth.scores(users, queries.end[block])[:, columns_N]
+            return scores_BN
+
+        return scorer
+
+    return oracle
+
+
+if __name__ == "__main__":
+    typer.run(main)

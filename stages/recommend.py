@@ -1,0 +1,83 @@
+"""`recommend`: what comes next for a user, or for any history.
+
+    molar recommend u0007                                     a user of the catalogue, by id
+    molar recommend --history "Toy Story (1995), 318" -k 5    titles or ids, oldest first; repeat the option at will
+    molar recommend u0007 --html page.html                    one page with the pictures
+    molar recommend --all lists.parquet                       every user's list
+
+Serves from data/index; reads data/catalog, data/embeddings and data/dueg.
+"""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from stages.command import command
+from stages.paths import CATALOG, DUEG, EMBEDDINGS, INDEX
+
+
+@command
+def main(
+    user: Annotated[str | None, typer.Argument(help="user id")] = None,
+    history: Annotated[list[str] | None, typer.Option(help="titles or ids, oldest first, in place of a user")] = None,
+    k: Annotated[int, typer.Option("-k", min=1, help="length of the list")] = 10,
+    html: Annotated[Path | None, typer.Option(help="write a page with the pictures")] = None,
+    all_users: Annotated[Path | None, typer.Option("--all", help="write every user's list as Parquet")] = None,
+    seen: Annotated[
+        bool | None, typer.Option("--seen/--no-seen", help="list items of the history too (default: as params.yaml)")
+    ] = None,
+) -> None:
+    """Recommend the next items for a user or a history."""
+    from rich.console import Console
+
+    from pipeline import artifacts
+    from pipeline.catalog.catalogue import open_items, open_sequences
+    from pipeline.device import pick
+    from pipeline.errors import MolarError
+    from pipeline.params import load_params, load_runtime
+    from pipeline.progress import say
+    from pipeline.recommender.evaluation import Found, Histories, lists
+    from pipeline.recommender.grid import load_recommender
+    from pipeline.report import recommendation, results
+    from pipeline.report.page import page
+    from pipeline.retrieval import index
+
+    if [user is not None, bool(history), all_users is not None].count(True) != 1:
+        raise MolarError("say whom to recommend for: a user id, --history with titles or ids, or --all FILE.parquet")
+    if html is not None and all_users is not None:
+        raise MolarError("--html shows one list: give a user id or --history with it, not --all")
+    params = load_params()
+    leave_out = params.protocol.mask_seen if seen is None else not seen
+    catalog = artifacts.read(CATALOG, "ingest")
+    items = open_items(catalog)
+    sequences = open_sequences(catalog)
+    if user is not None:
+        who, chosen = f"user {user}", sequences.history(recommendation.find_user(sequences.user_ids, user))
+    elif history:
+        who, chosen = "this history", recommendation.find_items(items, history)
+
+    device = str(pick(load_runtime()))
+    dueg = load_recommender(artifacts.read(DUEG, "train_dueg"), artifacts.read(EMBEDDINGS, "embed_items"), device)
+    built = index.read(artifacts.read(INDEX, "build_index").file("items.faiss"))
+    searcher = index.Searcher(built, dueg.item_vectors(), device)
+
+    def search(histories: Histories) -> Found:
+        return searcher.search(dueg.user_vectors(histories), k, histories if leave_out else None)
+
+    if all_users is not None:
+        written = results.write_lists(all_users, lists(sequences, search), items.item_ids)
+        say(f"lists of {written:,} users -> {all_users}")
+        return
+    found, scores = search([chosen])
+    real = found[0] >= 0
+    before = recommendation.cards(items, chosen.tolist(), None, pictures=html is not None)
+    after = recommendation.cards(items, found[0][real].tolist(), scores[0][real].tolist(), pictures=html is not None)
+    Console().print(recommendation.terminal(who, before, after))
+    if html is not None:
+        html.write_text(page(who, before, after), "utf-8")
+        say(f"page -> {html}")
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,81 @@
+"""Reports: files that open, the bound, one headline, the same bytes twice."""
+
+import json
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from rich.console import Console
+
+from pipeline.report import results
+from pipeline.retrieval.ranked import VARIANTS, Evaluation, Ranked
+
+
+def _ranked(queries, candidates, names, seed=0):
+    rng = np.random.default_rng(seed)
+    ranks = {v: {name: rng.integers(0, candidates, queries) for name in names} for v in VARIANTS}
+    users = np.arange(queries, dtype=np.int32)
+    counts, lengths = rng.integers(0, 30, queries), rng.integers(2, 60, queries)
+    return Ranked(users, rng.integers(0, candidates, queries).astype(np.int32), lengths, counts, candidates, ranks)
+
+
+@pytest.fixture
+def evaluation():
+    test = _ranked(80, 50, ["popularity", "teacher", "dueg", "dueg_index", "sum", "oracle"])
+    test.ranks["masked"]["dueg"][:] = 0
+    return Evaluation(test, _ranked(20, 60, ["dueg"]), _ranked(20, 10, ["dueg", "oracle"]), 0.4, {0.4: 0.25, 0.6: 0.1})
+
+
+def test_report_holds_both_variants_and_the_headline_is_the_chosen_one(evaluation):
+    report = results.report(evaluation, "masked", [10, 20], 200)
+    assert report["test"]["masked"]["systems"]["dueg"]["ndcg@10"] == 1.0
+    assert report["test"]["unmasked"]["systems"]["dueg"]["ndcg@10"] < 1.0
+    assert report["test"]["masked"]["differences"]["dueg-teacher"]["ndcg@10"]["low"] > 0
+    assert report["test"]["masked"]["buckets"]["history"]["dueg"]["1-9"]["recall@10"] == 1.0
+    assert report["cold_among_cold"]["chance"]["recall@10"] == 1.0
+    metrics = results.headline_metrics(report)
+    assert metrics["test"]["dueg"] == {"ndcg@10": 1.0, "recall@10": 1.0}
+    assert set(metrics) == {"test", "cold_among_all", "cold_among_cold", "difference"}
+    assert set(metrics["difference"]["dueg-teacher ndcg@10"]) == {"mean", "low", "high"}
+
+
+def test_a_catalogue_without_cold_items_reports_none(evaluation):
+    report = results.report(Evaluation(evaluation.test, None, None, 0.4, {0.4: 0.2}), "unmasked", [10, 20], 200)
+    assert report["cold_among_all"] is None
+    assert set(results.headline_metrics(report)) == {"test", "difference"}
+    assert results.table(report, [10, 20]).row_count == 6
+
+
+def test_files_open_and_repeat(evaluation, tmp_path):
+    user_ids = [f"u{n}" for n in range(80)]
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        report = results.report(evaluation, "masked", [10, 20], 200)
+        results.write_report(tmp_path / name, evaluation, report, user_ids)
+    files = sorted(path.name for path in (tmp_path / "a").iterdir())
+    assert files == ["cold_per_query.parquet", "comparison.tsv", "per_user.parquet", "report.json"]
+    assert all((tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes() for name in files)
+    per_user = pq.read_table(tmp_path / "a" / "per_user.parquet")
+    assert per_user["user_id"].to_pylist() == user_ids
+    assert per_user["dueg_masked"].to_pylist() == [0] * 80
+    assert json.loads((tmp_path / "a" / "report.json").read_text())["sum"]["id_weight"] == 0.4
+    assert (tmp_path / "a" / "comparison.tsv").read_text().startswith("system\tmetric\tvalue\npopularity\tndcg@10\t")
+
+
+def test_lists_leave_out_what_is_exhausted(tmp_path):
+    blocks = [(["a", "b"], np.array([[2, 0], [1, -1]], np.int32), np.array([[3, 1], [2, -np.inf]], np.float32))]
+    assert results.write_lists(tmp_path / "l.parquet", blocks, ["x", "y", "z"]) == 2
+    assert pq.read_table(tmp_path / "l.parquet").to_pylist() == [
+        {"user_id": "a", "items": [2, 0], "scores": [3.0, 1.0], "item_ids": ["z", "x"]},
+        {"user_id": "b", "items": [1], "scores": [2.0], "item_ids": ["y"]},
+    ]
+
+
+def test_the_table_says_what_was_ranked_and_the_share_of_the_oracle(evaluation):
+    report = results.report(evaluation, "masked", [10, 20], 200)
+    console = Console(width=80)
+    with console.capture() as capture:
+        console.print(results.table(report, [10, 20]))
+    assert "80 test queries, 50 items, seen items masked" in capture.get()
+    assert "100%" in capture.get() and "…" not in capture.get()
+    assert results.difference_line(report).startswith("DUEG - teacher, NDCG@10: +0.")

@@ -1,0 +1,84 @@
+"""FAISS indexes: flat equals exact, also under ties and masking; approximate kinds stay honest; bytes repeat."""
+
+import numpy as np
+import pytest
+
+from pipeline.errors import MolarError
+from pipeline.retrieval import index
+from pipeline.retrieval.rank import target_ranks, top_k
+
+SETTINGS = {"ivf_lists": 8, "ivf_probes": 3, "hnsw_neighbours": 8, "hnsw_ef": 32}
+
+
+def _world(seed=0, queries=90, items=400, dim=24):
+    rng = np.random.default_rng(seed)
+    users_QD = rng.normal(size=(queries, dim)).astype(np.float32)
+    items_ND = rng.normal(size=(items, dim)).astype(np.float32)
+    items_ND[100:180] = items_ND[3]  # eighty equal items: FAISS orders them as it likes
+    items_ND[200:240] = items_ND[4] * (1 + 1e-7 * np.arange(40, dtype=np.float32)[:, None])  # and forty nearly equal
+    users_QD[:20] = items_ND[3]
+    users_QD[20:40] = items_ND[4]
+    seen = [rng.integers(0, items, rng.integers(0, 60)).astype(np.int32) for _ in range(queries)]
+    return users_QD, items_ND, rng.integers(0, items, queries), seen, rng.random(items) < 0.7
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("part", [False, True])
+def test_flat_equals_exact(masked, part):
+    users_QD, items_ND, targets_Q, seen, some_N = _world()
+    searcher = index.Searcher(index.build(items_ND, np.ones(400, bool), "flat", **SETTINGS), items_ND)
+    seen, candidates = seen if masked else None, some_N if part else None
+    items_QK, scores_QK = searcher.search(users_QD, 50, seen, candidates)
+    exact_items_QK, exact_scores_QK = top_k(users_QD, items_ND, 50, seen, candidates)
+    assert (items_QK == exact_items_QK).all() and (scores_QK == exact_scores_QK).all()
+    exact_Q = target_ranks(users_QD, items_ND, targets_Q, seen, candidates)
+    found_Q = searcher.target_ranks(users_QD, targets_Q, 50, seen, candidates)
+    assert (found_Q == np.where(exact_Q < 50, exact_Q, 400)).all()
+
+
+def test_more_asked_than_there_is():
+    users_QD, items_ND, *_ = _world(items=300)
+    searcher = index.Searcher(index.build(items_ND, np.arange(300) < 5, "flat", **SETTINGS), items_ND)
+    items_QK, scores_QK = searcher.search(users_QD, 8, seen=[np.array([0, 1])] * len(users_QD))
+    assert (np.sort(items_QK, axis=1) == [-1, -1, -1, -1, -1, 2, 3, 4]).all()
+    assert (scores_QK[:, 3:] == -np.inf).all()
+
+
+@pytest.mark.parametrize("kind", ["ivf", "hnsw"])
+def test_approximate_kinds_lose_little_and_invent_nothing(kind):
+    users_QD, items_ND, targets_Q, seen, _ = _world()
+    searcher = index.Searcher(index.build(items_ND, np.ones(400, bool), kind, **SETTINGS), items_ND)
+    items_QK, scores_QK = searcher.search(users_QD, 10, seen)
+    exact_QK, _ = top_k(users_QD, items_ND, 10, seen)
+    shared = np.mean([len(set(a) & set(b)) / 10 for a, b in zip(items_QK, exact_QK, strict=True)])
+    assert shared > 0.4
+    assert all(not set(found) & set(history) for found, history in zip(items_QK, seen, strict=True))
+    assert (np.diff(scores_QK[items_QK[:, -1] >= 0], axis=1) <= 0).all()
+    exact_Q = target_ranks(users_QD, items_ND, targets_Q, seen)
+    found_Q = searcher.target_ranks(users_QD, targets_Q, 10, seen)
+    hit_Q = found_Q < 10  # rivals that the index missed can only lift a target
+    assert hit_Q.any() and (found_Q[hit_Q] <= exact_Q[hit_Q]).all()
+
+
+@pytest.mark.parametrize("kind", ["flat", "ivf", "hnsw"])
+def test_same_bytes_twice_and_settings_travel(kind, tmp_path):
+    _, items_ND, *_ = _world()
+    for name in ("a", "b"):
+        index.write(index.build(items_ND, np.arange(400) < 350, kind, **SETTINGS), tmp_path / name)
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+    back = index.read(tmp_path / "a")
+    assert back.ntotal == 350
+    if kind == "ivf":
+        assert back.nprobe == 3
+
+
+def test_messages():
+    items_ND = np.ones((5, 3), np.float32)
+    with pytest.raises(MolarError) as error:
+        index.build(items_ND, np.ones(5, bool), "ivf", **SETTINGS)
+    assert str(error.value) == (
+        "build_index.ivf_lists = 8 is more than the 5 items there are: lower it, or set build_index.kind to flat"
+    )
+    with pytest.raises(MolarError) as error:
+        index.build(items_ND, np.zeros(5, bool), "flat", **SETTINGS)
+    assert str(error.value) == "build_index: no item has a vector to search: train_dueg left none rankable"

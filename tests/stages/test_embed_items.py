@@ -1,0 +1,55 @@
+"""The stage `embed_items`: every item once, known ones never again, a corrupted input named."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline import artifacts
+from pipeline.mirm.shards import conditioned, read_embeddings
+from pipeline.progress import console
+from stages import embed_items, finetune_mirm
+from stages.paths import EMBEDDINGS, MIRM
+from tests.stages.test_finetune_mirm import project, said
+
+__all__ = ["project"]  # a fixture
+
+
+def test_embeds_once_and_then_reads_the_cache(project):  # noqa: F811
+    project(tuning="none")
+    said(finetune_mirm)
+    assert "embed_items: 4 items x 32, encoded 4, from cache 0, " in said(embed_items)
+    artifact = artifacts.read(EMBEDDINGS, "embed_items")
+    first = artifact.facts
+    assert read_embeddings(artifact).shape == conditioned(artifact).shape == (4, 32)
+    assert np.isfinite(conditioned(artifact)).all()
+    words = said(embed_items)
+    assert "encoded 0, from cache 4, " in words and words.endswith("-> data/embeddings")
+    assert artifacts.read(EMBEDDINGS, "embed_items").facts == first
+    shutil.rmtree(".molar/embeddings")
+    said(embed_items)
+    assert artifacts.read(EMBEDDINGS, "embed_items").facts == first
+
+
+def test_a_corrupted_mirm_names_file_and_stage(project):  # noqa: F811
+    project(tuning="none")
+    said(finetune_mirm)
+    path = MIRM / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+    with console.capture() as capture, pytest.raises(SystemExit) as error:
+        embed_items.main()
+    assert error.value.code == 1
+    assert capture.get() == (
+        "error: data/mirm/model.safetensors is corrupted (it differs from its manifest): run "
+        "`dvc repro --force --single-item finetune_mirm`\n"
+    )
+    assert not EMBEDDINGS.exists()
+
+
+def test_without_a_mirm_it_says_what_to_run(project):  # noqa: F811
+    project()
+    with console.capture() as capture, pytest.raises(SystemExit):
+        embed_items.main()
+    assert capture.get() == "error: data/mirm is missing or unfinished: run `dvc repro finetune_mirm`\n"
+    assert not Path(EMBEDDINGS).exists()

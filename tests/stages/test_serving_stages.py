@@ -1,0 +1,106 @@
+"""The stages from build_index on, end to end over plain arrays in place of trained models."""
+
+from __future__ import annotations
+
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from pipeline import artifacts, params
+from pipeline.catalog import catalogue
+from pipeline.errors import MolarError
+from pipeline.recommender import grid
+from stages import build_index, evaluate, recommend
+from tests.report import shelf
+
+
+@pytest.fixture
+def shop(tmp_path, monkeypatch):
+    """A folder with this project's params.yaml in which the models are plain arrays."""
+    loaded = params.load_params()
+    smaller = loaded.evaluate.model_copy(update={"oracle": False, "bootstrap": 100})
+    monkeypatch.setattr(params, "load_params", lambda: loaded.model_copy(update={"evaluate": smaller}))
+    monkeypatch.setattr(params, "load_runtime", lambda: loaded.runtime.model_copy(update={"device": "cpu"}))
+    monkeypatch.chdir(tmp_path)
+    for name in ("catalog", "teacher", "embeddings", "dueg"):
+        with artifacts.write(tmp_path / "data" / name):
+            pass
+    warm_N = np.arange(shelf.ITEMS) < shelf.WARM
+    models = {"teacher": shelf.PlainRecommender(warm_N, 1), "dueg": shelf.PlainRecommender(warm_N | True, 2)}
+    of = shelf.sequences()
+    items = SimpleNamespace(
+        item_ids=[f"i{n}" for n in range(shelf.ITEMS)],
+        titles=[f"Thing {n}" for n in range(shelf.ITEMS)],
+        attributes=[{}] * shelf.ITEMS,
+        image_bytes=lambda idx: None,
+    )
+    monkeypatch.setattr(grid, "load_recommender", lambda artifact, *_: models[artifact.directory.name])
+    monkeypatch.setattr(catalogue, "open_sequences", lambda artifact: of)
+    monkeypatch.setattr(catalogue, "open_cold", lambda artifact: shelf.cold_queries(of))
+    monkeypatch.setattr(catalogue, "open_items", lambda artifact: items)
+    return tmp_path
+
+
+def test_index_then_metrics_then_lists(shop, capsys):
+    build_index.main()
+    evaluate.main()
+    assert artifacts.read(shop / "data" / "index", "build_index").facts["items"] == shelf.ITEMS
+    metrics = json.loads((shop / "metrics.json").read_text())
+    assert set(metrics["test"]) == {"popularity", "teacher", "dueg", "dueg_index", "sum"}
+    assert metrics["test"]["dueg"] == metrics["test"]["dueg_index"]  # flat equals exact
+    written = artifacts.read(shop / "data" / "evaluation", "evaluate")
+    assert pq.read_table(written.file("top.parquet")).num_rows == shelf.USERS
+    assert "dueg_index" in capsys.readouterr().out
+
+
+def test_evaluation_has_the_same_bytes_twice(shop):
+    build_index.main()
+    manifests = []
+    for _ in range(2):
+        evaluate.main()
+        manifests.append((shop / "data" / "evaluation" / "manifest.json").read_bytes())
+    assert manifests[0] == manifests[1]
+
+
+def test_recommend_serves_users_histories_and_everyone(shop, capsys):
+    build_index.main()
+    recommend.main(user="u003", k=4, html=shop / "page.html", seen=False)
+    assert "user u003 chose" in capsys.readouterr().out
+    assert (shop / "page.html").read_text().count('class="rank"') == 4
+    recommend.main(history=["Thing 3, i7"], k=60, seen=False)
+    assert "this history chose 2 items" in capsys.readouterr().out
+    recommend.main(all_users=shop / "lists.parquet", k=5, seen=False)
+    rows = pq.read_table(shop / "lists.parquet").to_pylist()
+    of = shelf.sequences()
+    assert len(rows) == shelf.USERS
+    assert all(not set(row["items"]) & set(of.history(u).tolist()) for u, row in enumerate(rows))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({}, "say whom to recommend for: a user id, --history with titles or ids, or --all FILE.parquet"),
+        ({"user": "nobody"}, "no user 'nobody': nothing is spelled like it"),
+        ({"history": ["Thing 333"]}, "no item has the id or title 'Thing 333': did you mean"),
+    ],
+)
+def test_recommend_says_what_is_wrong_in_one_line(shop, capsys, arguments, message):
+    with pytest.raises(SystemExit):
+        recommend.main(**arguments)
+    assert f"error: {message}" in capsys.readouterr().err
+
+
+def test_the_oracle_speaks_the_catalogue_s_language():
+    truth = SimpleNamespace(
+        item_ids=["a", "b", "c"], scores=lambda users, steps: np.array([[float(s), 1.0, 2.0] for s in steps])
+    )
+    of = SimpleNamespace(user_ids=["x", "y"])
+    queries = catalogue.Queries(np.array([1, 0]), np.array([5, 7]), np.array([0, 0]))
+    scorer = evaluate.oracle_of(truth, of, ["c", "a", "b"])(queries)
+    assert scorer(slice(0, 2)).tolist() == [[2.0, 5.0, 1.0], [2.0, 7.0, 1.0]]
+    with pytest.raises(MolarError) as error:
+        evaluate.oracle_of(truth, of, ["c", "z"])
+    assert str(error.value) == "item z is not of the demo world: set evaluate.oracle to false for other data"

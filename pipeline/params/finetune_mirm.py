@@ -38,7 +38,7 @@ class Tasks(Section):
     image_text_with_text: float = Field(ge=0, le=1)  # share of IT examples that see the text as well
     behaviour_history: int = Field(ge=1)  # most items of history in a UB example
     behaviour_with_image: float = Field(ge=0, le=1)  # share of a UB history's items shown with their picture
-    shuffle_clauses: bool  # answers name their facts in random order, so that one position predicts them all
+    answer: Literal["one", "shuffled", "all"]  # clauses of IT and SA answers: one drawn, all in random order, all
 
 
 class FinetuneMirm(Section):

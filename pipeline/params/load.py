@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from pydantic import Field, ValidationError
 from pydantic_core import ErrorDetails
 from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
+from ruamel.yaml.error import MarkedYAMLError
 
 from pipeline.errors import MolarError
 from pipeline.params.build_index import BuildIndex
@@ -49,10 +49,15 @@ class Params(Section):
 
 def load_params(path: Path = PARAMS_FILE) -> Params:
     """The validated file. Raises MolarError: no file, no YAML, unknown key, wrong type, impossible combination."""
-    params = _validated(Params, _parsed(path), str(path))
+    return check(_parsed(path), str(path))
+
+
+def check(values: Any, where: str) -> Params:
+    """`values` as params, if they are a whole and possible set; MolarError opens with `where` they came from."""
+    params = _validated(Params, values, where)
     problem = _impossible(params)
     if problem:
-        raise MolarError(f"{path}: {problem}")
+        raise MolarError(f"{where}: {problem}")
     return params
 
 
@@ -64,7 +69,7 @@ def load_runtime(path: Path = PARAMS_FILE) -> Runtime:
         text = os.environ.get(f"MOLAR_{name.upper()}")
         if text is not None:
             overrides[name] = int(text) if text.isdigit() else text
-    return _validated(Runtime, runtime.model_dump() | overrides, "environment MOLAR_*") if overrides else runtime
+    return _validated(Runtime, runtime.model_dump() | overrides, "environment (MOLAR_<KEY>)") if overrides else runtime
 
 
 def _parsed(path: Path) -> Any:
@@ -72,8 +77,9 @@ def _parsed(path: Path) -> Any:
         return YAML(typ="safe").load(path.read_text("utf-8"))
     except FileNotFoundError:
         raise MolarError(f"{path} not found: run from the project's root") from None
-    except YAMLError as error:
-        raise MolarError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+    except MarkedYAMLError as error:
+        line = f" in line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise MolarError(f"{path} is not valid YAML{line}: {error.problem or error.context}") from None
 
 
 def _validated(model: type[S], value: Any, where: str) -> S:
@@ -90,8 +96,16 @@ def _line(detail: ErrorDetails, model: type[Section]) -> str:
         return f"unknown key {key} (allowed: {', '.join(_fields_at(model, detail['loc'][:-1]))})"
     if detail["type"] == "missing":
         return f"{key} is missing"
+    if detail["type"] == "model_type":
+        return f"{key} = {_shown(detail['input'])}: should hold the keys {', '.join(_fields_at(model, detail['loc']))}"
     message = detail["msg"].removeprefix("Input should be ")
-    return f"{key} = {detail['input']!r}: should be {message}"
+    return f"{key} = {_shown(detail['input'])}: should be {message}"
+
+
+def _shown(value: Any) -> str:
+    """A value in YAML's own words, cut where it is long."""
+    text = {"None": "null", "True": "true", "False": "false"}.get(repr(value), repr(value))
+    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def _fields_at(model: type[Section], location: tuple[int | str, ...]) -> list[str]:

@@ -95,27 +95,27 @@ def fit(
     )
     state, best = _restore(scratch, modules, optimiser)
     curve = state.curve = state.curve or []
-    while state.epoch < training.max_epochs and state.epoch - state.best_epoch < training.patience:
-        torch.manual_seed(1_000_003 * seed + state.epoch)  # no generator state to checkpoint
-        windows = epoch_batches(sequences, recommender.spec.max_history, training.batch_size, seed, state.epoch)
-        with bar(
-            f"{description} epoch {state.epoch + 1}/{training.max_epochs}", sum(map(len, windows)), "windows"
-        ) as progress:
-            progress.note(f"best NDCG@10 {max(state.best_ndcg, 0):.4f} (epoch {state.best_epoch})")
+    transitions = int(np.maximum(sequences.train_end - 1, 0).sum())  # targets of an epoch
+    with bar(description, training.max_epochs * transitions, "targets") as progress:
+        progress.advance(state.epoch * transitions)
+        while state.epoch < training.max_epochs and state.epoch - state.best_epoch < training.patience:
+            torch.manual_seed(1_000_003 * seed + state.epoch)  # no generator state to checkpoint
             modules.train()
             losses = []
-            for rows in windows:
+            for rows in epoch_batches(sequences, recommender.spec.max_history, training.batch_size, seed, state.epoch):
                 batch = collate(sequences, rows).to(device)
                 losses.append(_step(modules, recommender, aligned, optimiser, training, batch, state, description))
-                progress.advance(len(batch.users_B))
-        state.epoch += 1
-        ndcg, recall = validate(recommender, sequences, mask_seen)
-        means = {name: sum(step[name] for step in losses) / len(losses) for name in losses[0]}
-        curve.append({"epoch": state.epoch, **means, "ndcg@10": ndcg, "recall@10": recall})
-        if ndcg > state.best_ndcg:
-            state.best_ndcg, state.best_epoch = ndcg, state.epoch
-            best = {name: tensor.detach().clone() for name, tensor in modules.state_dict().items()}
-        _checkpoint(scratch, modules, optimiser, best, state)
+                shown = ", ".join(f"{name} {value:.3f}" for name, value in losses[-1].items())
+                progress.note(f"epoch {state.epoch + 1}, {shown}, best NDCG@10 {max(state.best_ndcg, 0):.4f}")
+                progress.advance(int((rows[:, 2] - rows[:, 1]).sum()))
+            state.epoch += 1
+            ndcg, recall = validate(recommender, sequences, mask_seen)
+            means = {name: sum(step[name] for step in losses) / len(losses) for name in losses[0]}
+            curve.append({"epoch": state.epoch, **means, "ndcg@10": ndcg, "recall@10": recall})
+            if ndcg > state.best_ndcg:
+                state.best_ndcg, state.best_epoch = ndcg, state.epoch
+                best = {name: tensor.detach().clone() for name, tensor in modules.state_dict().items()}
+            _checkpoint(scratch, modules, optimiser, best, state)
     modules.load_state_dict(best)
     return state
 

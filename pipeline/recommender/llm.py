@@ -8,11 +8,14 @@ the paper's single [User] token would be the last position). Padding is on the r
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import AutoConfig, AutoModel, AutoModelForImageTextToText, PreTrainedModel
+
+if TYPE_CHECKING:  # transformers takes seconds to import, and an ID-based recommender needs none of it
+    from transformers import PreTrainedModel
 
 
 class Decoder(nn.Module):
@@ -40,6 +43,10 @@ def decoder_of(mirm: Path, *, pretrained: bool, dropout: float) -> Decoder:
     Loaded through the whole multimodal model: `AutoModel.from_pretrained(vlm, config=text_config)` silently leaves
     several families' decoders at random values.
     """
+    from transformers import AutoConfig, AutoModelForImageTextToText
+    from transformers.utils.logging import disable_progress_bar
+
+    disable_progress_bar()
     if pretrained:
         body = AutoModelForImageTextToText.from_pretrained(mirm, dtype=torch.float32).get_decoder()
     else:
@@ -47,7 +54,9 @@ def decoder_of(mirm: Path, *, pretrained: bool, dropout: float) -> Decoder:
             AutoConfig.from_pretrained(mirm), dtype=torch.float32
         ).get_decoder()
     body.set_input_embeddings(nn.Embedding(1, body.config.hidden_size))  # never read: inputs are item vectors
-    body.config.vocab_size, body.config.pad_token_id = 1, None
+    body.config.vocab_size = 1
+    for name in ("pad_token_id", "bos_token_id", "eos_token_id"):  # words it no longer has
+        setattr(body.config, name, None)
     return Decoder(body, dropout)
 
 
@@ -58,4 +67,8 @@ def save_decoder(decoder: Decoder, directory: Path) -> None:
 
 def load_decoder(directory: Path) -> Decoder:
     """The saved decoder, for inference (no dropout)."""
+    from transformers import AutoModel
+    from transformers.utils.logging import disable_progress_bar
+
+    disable_progress_bar()
     return Decoder(AutoModel.from_pretrained(directory, dtype=torch.float32), dropout=0.0)

@@ -16,23 +16,23 @@ from tests.stages.test_finetune_mirm import project, said
 __all__ = ["project"]  # a fixture
 
 
-def test_embeds_once_and_then_reads_the_cache(project):  # noqa: F811
+def test_embeds_once_and_then_reads_the_cache(project):
     project(tuning="none")
     said(finetune_mirm)
-    assert "embed_items: 4 items x 32, encoded 4, from cache 0, " in said(embed_items)
+    assert "embed_items: 3 items x 32, encoded 3, from cache 0, " in said(embed_items)
     artifact = artifacts.read(EMBEDDINGS, "embed_items")
     first = artifact.facts
-    assert read_embeddings(artifact).shape == conditioned(artifact).shape == (4, 32)
+    assert read_embeddings(artifact).shape == conditioned(artifact).shape == (3, 32)
     assert np.isfinite(conditioned(artifact)).all()
     words = said(embed_items)
-    assert "encoded 0, from cache 4, " in words and words.endswith("-> data/embeddings")
+    assert "encoded 0, from cache 3, " in words and words.endswith("-> data/embeddings")
     assert artifacts.read(EMBEDDINGS, "embed_items").facts == first
     shutil.rmtree(".molar/embeddings")
     said(embed_items)
     assert artifacts.read(EMBEDDINGS, "embed_items").facts == first
 
 
-def test_a_corrupted_mirm_names_file_and_stage(project):  # noqa: F811
+def test_a_corrupted_mirm_names_file_and_stage(project):
     project(tuning="none")
     said(finetune_mirm)
     path = MIRM / "model.safetensors"
@@ -47,7 +47,7 @@ def test_a_corrupted_mirm_names_file_and_stage(project):  # noqa: F811
     assert not EMBEDDINGS.exists()
 
 
-def test_without_a_mirm_it_says_what_to_run(project):  # noqa: F811
+def test_without_a_mirm_it_says_what_to_run(project):
     project()
     with console.capture() as capture, pytest.raises(SystemExit):
         embed_items.main()

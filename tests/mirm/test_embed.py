@@ -1,0 +1,142 @@
+"""Embeddings: one vector an item whatever its neighbours, computed once, found again by content."""
+
+import numpy as np
+import pytest
+import torch
+
+from pipeline.errors import MolarError
+from pipeline.mirm import embed
+from pipeline.mirm.cache import cache_root
+from pipeline.mirm.embed import Encoder, embed_items
+from pipeline.params.embed_items import EmbedItems
+from tests.mirm.shop import NUM_ITEMS, Shop, backbone, recipe
+
+CPU = torch.device("cpu")
+DIGESTS = {"model.safetensors": "0"}
+
+
+def params(**changes):
+    recipe = {
+        "modality": "text+image",
+        "batch_tokens": 128,
+        "precision": "float32",
+        "dtype": "float32",
+        "shard_items": 8,
+        "conditioning": {"kind": "pca", "floor": 0.03},
+    }
+    return EmbedItems(**{**recipe, **changes})
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("MOLAR_CACHE", str(tmp_path / "cache"))
+
+
+def mixed_shop():
+    """Long and short words, wide and square pictures, and items without one."""
+    shop = Shop()
+    for item in (2, 9, 17):
+        shop.hide_picture(item)
+    shop.titles[5] = "a"
+    shop.texts[6] = "a long description of many words that goes on"
+    return shop
+
+
+def run(shop, digests=DIGESTS, **changes):
+    return embed_items(backbone(), shop, params(**changes), digests, CPU)
+
+
+def test_neighbours_and_padding_do_not_matter():
+    shop = mixed_shop()
+    encoder = Encoder(backbone(), shop, "text+image", CPU)
+    alone = np.concatenate([encoder.encode([item]) for item in range(NUM_ITEMS)])
+    assert np.ptp(alone, axis=0).max() > 0.01  # the items do differ
+    np.testing.assert_allclose(encoder.encode(list(range(NUM_ITEMS))), alone, atol=1e-5)
+    for tokens in (64, 512):
+        np.testing.assert_allclose(run(shop, {"x": str(tokens)}, batch_tokens=tokens).embeddings_ND, alone, atol=1e-5)
+
+
+def test_embedding_is_the_last_hidden_state_of_a_plain_forward():
+    mirm, shop = backbone(), Shop()
+    text = "item<|vision_start|><|image_pad|><|vision_end|> lamp number 4 ; brand bonto ; material oak<|item_emb|>"
+    inputs = mirm.processor(text=[text], images=[[shop.image(4)]], return_tensors="pt")
+    expected = mirm.model(**inputs, output_hidden_states=True).hidden_states[-1][0, -1]
+    actual = Encoder(mirm, shop, "text+image", CPU).encode([4])[0]
+    np.testing.assert_allclose(actual, expected.detach().numpy(), atol=1e-6)
+
+
+def test_every_item_is_in_one_batch_within_the_budget():
+    encoder = Encoder(backbone(), mixed_shop(), "text+image", CPU)
+    batches = list(encoder.batches(128))
+    assert sorted(item for batch in batches for item in batch) == list(range(NUM_ITEMS))
+    assert len(batches) > 2
+    assert all(len({bool(encoder.items.has_image[item]) for item in batch}) == 1 for batch in batches)
+
+
+def test_dropping_a_modality_changes_what_an_item_is():
+    shop = Shop()
+    both, image, text = (run(shop, modality=m).embeddings_ND for m in ("text+image", "image", "text"))
+    assert not np.allclose(both, image) and not np.allclose(both, text)
+    np.testing.assert_allclose(image[0], image[6], atol=1e-6)  # same colour, other words
+    shop.pictures[0] = shop.pictures[1]
+    np.testing.assert_array_equal(run(shop, modality="text").embeddings_ND, text)
+
+
+def test_second_run_encodes_nothing_and_an_edit_one_item():
+    shop = Shop()
+    first = run(shop)
+    assert (first.encoded, first.from_cache) == (NUM_ITEMS, 0)
+    second = run(shop)
+    assert (second.encoded, second.from_cache) == (0, NUM_ITEMS)
+    np.testing.assert_array_equal(first.embeddings_ND, second.embeddings_ND)
+    shop.titles[4] = "another lamp"
+    edited = run(shop)
+    assert (edited.encoded, edited.from_cache) == (1, NUM_ITEMS - 1)
+    assert (edited.embeddings_ND != first.embeddings_ND).any(axis=1).nonzero()[0].tolist() == [4]
+    shop.pictures[7] = shop.pictures[8]
+    assert run(shop).encoded == 1
+    shop.captions[3] = shop.summaries[3] = "never an input"
+    assert run(shop).encoded == 0
+    assert run(shop, digests={"model.safetensors": "1"}).encoded == NUM_ITEMS
+
+
+def test_a_killed_run_goes_on_with_the_same_bits(monkeypatch, tmp_path):
+    shop = mixed_shop()
+    expected = run(shop).embeddings_ND
+    monkeypatch.setenv("MOLAR_CACHE", str(tmp_path / "other"))
+    encode, calls = Encoder.encode, []
+
+    def killed(self, items):
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        calls.append(items)
+        return encode(self, items)
+
+    monkeypatch.setattr(Encoder, "encode", killed)
+    with pytest.raises(KeyboardInterrupt):
+        run(shop)
+    monkeypatch.setattr(Encoder, "encode", encode)
+    resumed = run(shop)
+    assert resumed.from_cache == sum(map(len, calls)) > 0
+    np.testing.assert_array_equal(resumed.embeddings_ND, expected)
+
+
+def test_a_damaged_cache_is_named():
+    run(Shop())
+    (path,) = cache_root().glob("*.sqlite")
+    for extra in cache_root().glob("*.sqlite-*"):
+        extra.unlink()
+    path.write_bytes(b"this is no database, " * 100)
+    with pytest.raises(MolarError) as error:
+        run(Shop())
+    assert str(error.value) == (
+        f"{path}: the embedding cache is damaged (file is not a database): delete this file and run again"
+    )
+
+
+def test_bfloat16_is_close():
+    mirm = backbone(recipe(tuning="none", precision="bfloat16"))
+    small = embed.embed_items(mirm, Shop(), params(precision="bfloat16"), DIGESTS, CPU).embeddings_ND
+    full = run(Shop()).embeddings_ND
+    cosine = (small * full).sum(1) / np.linalg.norm(small, axis=1) / np.linalg.norm(full, axis=1)
+    assert small.dtype == np.float32 and cosine.min() > 0.999

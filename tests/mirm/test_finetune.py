@@ -1,0 +1,141 @@
+"""Fine-tuning: answers alone are learnt, a killed run ends like an undisturbed one, a diverged one says where."""
+
+import hashlib
+from dataclasses import asdict
+
+import pytest
+import torch
+from torch.nn import functional as F
+from transformers import AutoModelForImageTextToText
+
+from pipeline.errors import MolarError
+from pipeline.mirm import finetune as tuning
+from pipeline.mirm.batch import collate
+from pipeline.mirm.finetune import AnswerLoss, Loss, finetune, read_losses, recent, write_losses
+from pipeline.mirm.folder import save_mirm
+from pipeline.mirm.pictures import Pictures
+from pipeline.mirm.prompt import Prompts
+from pipeline.mirm.tasks import Tasks
+from tests.mirm.shop import Shop, backbone, recipe, walks
+
+CPU = torch.device("cpu")
+
+
+def tune(scratch, out=None, **changes):
+    scratch.mkdir(exist_ok=True)
+    params = recipe(**changes)
+    tuned = finetune(backbone(params), Shop(), walks(), params, 0, scratch, CPU, workers=0)
+    if out is not None:
+        out.mkdir()
+        save_mirm(tuned.mirm, out)
+        write_losses(out / "losses.tsv", tuned.losses)
+    return tuned
+
+
+def digests(directory):
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(directory.iterdir())}
+
+
+def interrupt_after(monkeypatch, step):
+    """Like Ctrl-C in the middle of the run; returns a function that takes it back."""
+    undisturbed = tuning.Progress.on_step_end
+
+    def on_step_end(self, args, state, control, **rest):
+        undisturbed(self, args, state, control, **rest)
+        if state.global_step == step:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(tuning.Progress, "on_step_end", on_step_end)
+    return lambda: monkeypatch.setattr(tuning.Progress, "on_step_end", undisturbed)
+
+
+@pytest.mark.parametrize("how", ["full", "lora"])
+def test_interrupted_and_resumed_equals_undisturbed(tmp_path, monkeypatch, how):
+    tune(tmp_path / "quiet", tmp_path / "expected", tuning=how)
+    resume = interrupt_after(monkeypatch, step=7)
+    monkeypatch.setattr(tuning, "CHECKPOINTS", 3)  # of 12 steps: at 4, 8, 12, so that steps 5 to 7 are done twice
+    with pytest.raises(KeyboardInterrupt):
+        tune(tmp_path / "disturbed", tuning=how)
+    resume()
+    drawn, step = [], Tasks.step
+    monkeypatch.setattr(Tasks, "step", lambda self, number: drawn.append(number) or step(self, number))
+    tune(tmp_path / "disturbed", tmp_path / "resumed", tuning=how)
+    assert drawn == list(range(4, 12))
+    assert digests(tmp_path / "resumed") == digests(tmp_path / "expected")
+
+
+def test_a_half_written_checkpoint_is_not_resumed_from(tmp_path):
+    for step, names in ((4, [tuning.WEIGHTS, tuning.COMPLETE]), (8, [tuning.WEIGHTS])):
+        (tmp_path / f"checkpoint-{step}").mkdir()
+        for name in names:
+            (tmp_path / f"checkpoint-{step}" / name).touch()
+    assert tuning._last_complete(tmp_path) == str(tmp_path / "checkpoint-4")
+
+
+def test_losses_fall_and_read_back_exactly(tmp_path):
+    tuned = tune(tmp_path / "s", steps=40, learning_rate=3e-3, tasks={"attributes": 0, "behaviour": 0})
+    losses = [loss.value for loss in tuned.losses]
+    assert [loss.step for loss in tuned.losses] == list(range(1, 41))
+    assert sum(losses[-5:]) < 0.8 * sum(losses[:5])
+    write_losses(tmp_path / "losses.tsv", tuned.losses)
+    assert read_losses(tmp_path / "losses.tsv") == tuned.losses
+    assert recent([Loss(1, "behaviour", 2.0), Loss(2, "attributes", 1.0), Loss(3, "behaviour", 4.0)]) == (
+        "attributes 1.00, behaviour 3.00"
+    )
+
+
+def test_loss_is_the_models_own_on_answer_tokens():
+    params, shop = recipe(), Shop()
+    mirm = backbone(params)
+    prompts = Prompts(shop, mirm.processor, mirm.settings)
+    tasks = Tasks(shop, walks(), prompts, params, 0)
+    for step in range(6):
+        batch = collate(tasks.step(step).examples, Pictures(shop, mirm), 0)
+        ours = AnswerLoss(mirm.model)(batch.inputs, batch.labels_BL)
+        logits = mirm.model(**batch.inputs).logits[:, :-1]
+        theirs = F.cross_entropy(logits.flatten(0, 1), batch.labels_BL[:, 1:].flatten(), ignore_index=-100)
+        torch.testing.assert_close(ours, theirs)
+
+
+def test_lora_ends_as_a_plain_folder_with_the_tower_untouched(tmp_path):
+    tune(tmp_path / "s", tmp_path / "out", tuning="lora", steps=4)
+    model, info = AutoModelForImageTextToText.from_pretrained(tmp_path / "out", output_loading_info=True)
+    assert not info["missing_keys"] and not info["unexpected_keys"]
+    assert not list((tmp_path / "out").glob("adapter*"))
+    mirm = backbone()
+    before, after = mirm.model.state_dict(), model.state_dict()
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed and not any("visual" in name for name in changed)
+    rows = before["model.language_model.embed_tokens.weight"] != after["model.language_model.embed_tokens.weight"]
+    assert rows.any(dim=1).nonzero().flatten().tolist() == [mirm.settings.embedding_token_id]
+
+
+def test_a_frozen_tower_stays_as_it_was(tmp_path):
+    tuned = tune(tmp_path / "s", steps=3, train_vision=False)
+    before, after = backbone().model.state_dict(), tuned.mirm.model.state_dict()
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed and not any("visual" in name for name in changed)
+
+
+def test_bfloat16_trains_and_saves_in_bfloat16(tmp_path):
+    tuned = tune(tmp_path / "s", steps=2, precision="bfloat16")
+    assert tuned.mirm.model.dtype == torch.bfloat16
+    assert all(torch.isfinite(torch.tensor(loss.value)) for loss in tuned.losses)
+
+
+def test_a_diverged_loss_names_step_kind_and_items(tmp_path, monkeypatch):
+    monkeypatch.setattr(AnswerLoss, "forward", lambda self, inputs, labels_BL: torch.tensor(float("nan")))
+    params, shop = recipe(tasks={"image_text": 0, "behaviour": 0}), Shop()
+    mirm = backbone(params)
+    items = Tasks(shop, walks(), Prompts(shop, mirm.processor, mirm.settings), params, 0).item_ids(0)
+    with pytest.raises(MolarError) as error:
+        finetune(mirm, shop, walks(), params, 0, tmp_path, CPU, workers=0)
+    assert str(error.value) == (
+        f"finetune_mirm: the loss is nan at step 1 (attributes; items {', '.join(items)}): "
+        "lower finetune_mirm.learning_rate or raise warmup_steps"
+    )
+
+
+def test_settings_survive(tmp_path):
+    tuned = tune(tmp_path / "s", steps=1)
+    assert asdict(tuned.mirm.settings) == asdict(backbone().settings)

@@ -1,0 +1,114 @@
+"""Fine-tuning examples: reproducible, of the params' kinds and modality, and blind to everything held out."""
+
+import pytest
+
+from pipeline.errors import MolarError
+from pipeline.mirm.prompt import Prompts, Shown
+from pipeline.mirm.tasks import Tasks
+from tests.mirm.shop import HELD_OUT, NUM_ITEMS, NUM_WARM, Shop, backbone, recipe, walks
+
+STEPS = 200
+
+
+def tasks_of(shop=None, seed=0, **changes):
+    mirm, shop, params = backbone(recipe(**changes)), shop or Shop(), recipe(**changes)
+    prompts = Prompts(shop, mirm.processor, mirm.settings)
+    return Tasks(shop, walks(), prompts, params, seed), mirm.processor.tokenizer
+
+
+def words(tokenizer, prompt):
+    return tokenizer.decode([part for part in prompt if not isinstance(part, Shown)])
+
+
+def test_no_held_out_or_cold_item_is_in_any_example():
+    shop = Shop()
+    for item in [*HELD_OUT, *range(NUM_WARM, NUM_ITEMS)]:
+        shop.titles[item] = shop.captions[item] = shop.summaries[item] = "forbidden"
+        shop.attributes[item] = {"brand": "forbidden"}
+    tasks, tokenizer = tasks_of(shop)
+    forbidden = HELD_OUT | set(range(NUM_WARM, NUM_ITEMS))
+    kinds = set()
+    for step in map(tasks.step, range(STEPS)):
+        kinds.add(step.kind)
+        assert not forbidden & set(step.items)
+        for example in step.examples:
+            assert not forbidden & {part.item for part in example.prompt if isinstance(part, Shown)}
+            assert "forbidden" not in words(tokenizer, example.prompt) + tokenizer.decode(example.answer)
+    assert kinds == {"image_text", "attributes", "behaviour"}
+
+
+def test_a_step_depends_on_seed_and_step_alone():
+    (first, _), (second, _), (other, _) = tasks_of(), tasks_of(), tasks_of(seed=1)
+    later_first = [second.step(s) for s in (7, 3, 5)]
+    assert later_first == [first.step(s) for s in (7, 3, 5)]
+    assert any(first.step(s) != other.step(s) for s in range(5))
+
+
+def test_what_is_shown_and_what_is_answered():
+    tasks, tokenizer = tasks_of()
+    shop, with_words = Shop(), set()
+    for step in map(tasks.step, range(STEPS)):
+        for item, example in zip(step.items, step.examples, strict=True):
+            pictures = [part.item for part in example.prompt if isinstance(part, Shown)]
+            prompt, answer = words(tokenizer, example.prompt), tokenizer.decode(example.answer[:-1])
+            clauses = sorted(answer.split())
+            seen, told = shop.captions[item].split(" ; "), [shop.summaries[item], *shop.attributes[item].values()]
+            if step.kind == "image_text":
+                assert pictures == [item]
+                with_words.add(shop.titles[item] in prompt)
+                assert clauses == sorted(seen + told if shop.titles[item] in prompt else seen)
+            elif step.kind == "attributes":
+                assert not pictures and shop.titles[item] in prompt
+                assert clauses == sorted(told)
+            else:
+                assert prompt.endswith(" next<|item_emb|>") and answer.strip() == shop.titles[item]
+                assert f"number {(item - 1) % 14} " in prompt  # what came before it in the walk
+    assert with_words == {True, False}
+
+
+def test_answers_hold_one_clause_or_all_in_order_or_not():
+    def answers(answer):
+        tasks, tokenizer = tasks_of(tasks={"image_text": 0, "behaviour": 0, "answer": answer})
+        return {tokenizer.decode(e.answer[:-1]).strip() for s in range(50) for e in tasks.step(s).examples}
+
+    kinds, brands = ("lamp", "chair"), ("alba", "bonto", "corvex")
+    assert answers("one") == {*kinds, *brands, "oak"}
+    assert answers("all") == {f"{kind} {brand} oak" for kind in kinds for brand in brands}
+    assert len(answers("shuffled")) > 20 and all(len(said.split()) == 3 for said in answers("shuffled"))
+
+
+def test_text_modality_shows_no_picture():
+    tasks, _ = tasks_of(modality="text")
+    assert tasks.kinds == ["attributes", "behaviour"]
+    for step in map(tasks.step, range(STEPS)):
+        assert not any(isinstance(part, Shown) for example in step.examples for part in example.prompt)
+
+
+def test_image_modality_shows_no_words():
+    tasks, tokenizer = tasks_of(modality="image")
+    assert tasks.kinds == ["image_text", "behaviour"]
+    for step in map(tasks.step, range(STEPS)):
+        for example in step.examples:
+            assert words(tokenizer, example.prompt) in ("item<|item_emb|>", "item next<|item_emb|>")
+            assert any(isinstance(part, Shown) for part in example.prompt)
+
+
+def test_item_without_caption_answers_its_picture_with_its_title_and_is_not_shown_it():
+    shop = Shop()
+    shop.captions = [None] * NUM_ITEMS
+    tasks, tokenizer = tasks_of(shop, tasks={"attributes": 0, "behaviour": 0, "image_text_with_text": 1.0})
+    step = tasks.step(0)
+    for item, example in zip(step.items, step.examples, strict=True):
+        assert tokenizer.decode(example.answer[:-1]).strip() == shop.titles[item]
+        assert words(tokenizer, example.prompt) == "item<|item_emb|>"
+
+
+def test_a_catalogue_without_any_example_is_an_error():
+    shop = Shop()
+    shop.has_image[:] = False
+    with pytest.raises(MolarError) as error:
+        tasks_of(shop, tasks={"attributes": 0, "behaviour": 0})
+    assert str(error.value) == (
+        "finetune_mirm.tasks: the catalogue has no example of image_text for finetune_mirm.modality = 'text+image': "
+        "raise another task above 0, or set tuning: none"
+    )

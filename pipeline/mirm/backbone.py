@@ -1,0 +1,124 @@
+"""Open a multimodal LLM: a local folder or a hub id of a supported family, through transformers' Auto classes.
+
+Promise: no remote code, an explicit dtype (a config's own would win otherwise), pictures bounded to `image_pixels`
+where the family allows it, and one more token, `<|item_emb|>`, at whose last hidden state an item is read off.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoModelForImageTextToText, PreTrainedConfig, PreTrainedModel, ProcessorMixin
+from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
+from transformers.utils.logging import disable_progress_bar
+
+from pipeline.errors import MolarError
+
+disable_progress_bar()  # transformers' own, for every file it opens; ours tell what a stage does
+
+EMBEDDING_TOKEN = "<|item_emb|>"
+FAMILIES = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl", "internvl", "deepseek_vl", "mllama")
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+def image_only(cls: type) -> Any:
+    """A processor class without its video part, the only one that needs torchvision.
+
+    Used even where torchvision is installed: the PIL and the torchvision pictures differ in the last digits, and a
+    folder saved without the video part must be opened without it.
+    """
+    attributes = classmethod(lambda _: [name for name in cls.get_attributes() if name != "video_processor"])  # type: ignore[attr-defined]
+    return type(cls.__name__, (cls,), {"__module__": cls.__module__, "get_attributes": attributes})
+
+
+def locate(backbone: str) -> str | Path:
+    """A local folder, or else a hub id. Raises MolarError for a path that is no folder."""
+    if Path(backbone).is_dir():
+        return Path(backbone)
+    if backbone.count("/") != 1 or backbone.startswith((".", "/", "~")):
+        raise MolarError(
+            f"finetune_mirm.backbone = '{backbone}': no such folder (tiny, a local folder, or a hub id such as "
+            "Qwen/Qwen2-VL-2B-Instruct)"
+        )
+    return backbone
+
+
+def family_of(source: str | Path, revision: str | None = None) -> str:
+    """The backbone's `model_type`, one of FAMILIES. Raises MolarError: unreachable, no checkpoint, unsupported."""
+    is_folder = isinstance(source, Path)
+    try:
+        config, _ = PreTrainedConfig.get_config_dict(source, revision=revision)
+    except OSError:
+        config = {}  # so is a folder without config.json
+    family = config.get("model_type")
+    if family is None:
+        where = (
+            f"folder {source}: holds no readable config.json" if isinstance(source, Path) else f"{source}: not found"
+        )
+        raise MolarError(
+            f"finetune_mirm.backbone: {where}: give the folder of a checkpoint as save_pretrained writes it, or a hub "
+            "id with network (or its files in the hub's cache)"
+        )
+    if family not in FAMILIES:
+        raise MolarError(
+            f"finetune_mirm.backbone: {'folder ' if is_folder else ''}{source} is of the unsupported "
+            f"family {family!r}: choose one of {', '.join(FAMILIES)}"
+        )
+    return family
+
+
+def load_processor(source: str | Path, image_pixels: int, revision: str | None = None) -> ProcessorMixin:
+    """The backbone's processor, pictures through PIL and at most `image_pixels` large where the family allows it."""
+    cls = PROCESSOR_MAPPING[type(AutoConfig.from_pretrained(source, revision=revision))]
+    if "video_processor" in cls.get_attributes():
+        cls = image_only(cls)
+    processor = cls.from_pretrained(source, revision=revision, backend="pil")
+    _bound_pictures(processor, image_pixels)
+    return processor
+
+
+def _bound_pictures(processor: ProcessorMixin, image_pixels: int) -> None:
+    pictures = processor.image_processor
+    if hasattr(pictures, "merge_size"):  # the Qwen families: any size in multiples of patch x merge
+        smallest = min(dict(pictures.size)["shortest_edge"], image_pixels)  # Qwen3's would enlarge small pictures
+        pictures.size = {"shortest_edge": smallest, "longest_edge": image_pixels}
+    elif hasattr(processor, "image_seq_length"):  # InternVL: one square tile, its position embeddings interpolated
+        native = dict(pictures.size)["height"]
+        per_token = native / math.sqrt(processor.image_seq_length)
+        side = min(native, max(1, math.floor(math.sqrt(image_pixels) / per_token)) * per_token)
+        pictures.size = {"height": round(side), "width": round(side)}
+        pictures.crop_to_patches = False
+        processor.image_seq_length = round(side / per_token) ** 2
+    # DeepSeek-VL and Mllama always see one size: nothing to bound.
+
+
+def load_model(source: str | Path, precision: str, revision: str | None = None) -> PreTrainedModel:
+    """The backbone's weights in the given precision, on the CPU, in evaluation mode."""
+    return AutoModelForImageTextToText.from_pretrained(source, revision=revision, dtype=DTYPES[precision]).eval()
+
+
+def add_embedding_token(model: PreTrainedModel, processor: ProcessorMixin, seed: int) -> int:
+    """Give tokenizer and model the token `<|item_emb|>` and return its id; an earlier MIRM has it and keeps it.
+
+    Published checkpoints have spare embedding rows behind their vocabulary, so the table grows only if there is
+    none. Mllama's must not grow (it could not be reloaded): its checkpoints always have spare rows.
+    """
+    tokenizer, rows = processor.tokenizer, model.get_input_embeddings().weight.shape[0]
+    known = tokenizer.get_vocab().get(EMBEDDING_TOKEN)
+    if known is not None:
+        return known
+    tokenizer.add_special_tokens({"additional_special_tokens": [EMBEDDING_TOKEN]}, replace_extra_special_tokens=False)
+    token_id = tokenizer.convert_tokens_to_ids(EMBEDDING_TOKEN)
+    if token_id >= rows:
+        if model.config.model_type == "mllama":
+            raise MolarError(f"finetune_mirm.backbone: this Mllama has no spare embedding row for {EMBEDDING_TOKEN}")
+        model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+    table_VD = model.get_input_embeddings().weight
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        row_D = torch.randn(table_VD.shape[1], generator=generator) * table_VD[:rows].float().std()
+        table_VD[token_id] = row_D.to(table_VD.dtype)
+    return token_id

@@ -1,0 +1,71 @@
+"""Prompts and answers -> the tensors of one forward pass: right padding, pictures in order, labels on answers alone.
+
+Shape suffixes: B rows, L tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from pipeline.mirm.pictures import Picture, Pictures, stack
+from pipeline.mirm.prompt import Prompt, Shown
+
+IGNORED = -100  # label of a position that no loss counts; PyTorch's own choice
+
+
+@dataclass(frozen=True)
+class Example:
+    prompt: Prompt
+    answer: list[int] = field(default_factory=list)  # empty when embedding
+
+
+@dataclass(frozen=True)
+class Batch:
+    inputs: dict[str, Tensor]  # of the backbone's forward
+    labels_BL: Tensor  # int64, IGNORED but on answer tokens
+    prompt_lengths_B: Tensor  # int64; the embedding token is each prompt's last
+
+
+def collate(examples: Sequence[Example], pictures: Pictures, pad_id: int) -> Batch:
+    """Rows in the order given."""
+    rows = [_fill(example.prompt, pictures) for example in examples]
+    longest = max(len(ids) + len(e.answer) for (ids, _, _), e in zip(rows, examples, strict=True))
+    ids_BL = torch.full((len(rows), longest), pad_id)
+    attention_BL, types_BL = torch.zeros_like(ids_BL), torch.zeros_like(ids_BL)
+    labels_BL = torch.full_like(ids_BL, IGNORED)
+    for row, ((ids, types, _), example) in enumerate(zip(rows, examples, strict=True)):
+        start, end = len(ids), len(ids) + len(example.answer)
+        ids_BL[row, :end] = torch.tensor(ids + example.answer)
+        types_BL[row, :start] = torch.tensor(types)
+        attention_BL[row, :end] = 1
+        labels_BL[row, start:end] = torch.tensor(example.answer, dtype=torch.int64)
+    shown = [row_pictures for _, _, row_pictures in rows]
+    inputs = {"input_ids": ids_BL, "attention_mask": attention_BL}
+    if any(picture.types is not None for row in shown for picture in row):
+        inputs["mm_token_type_ids"] = types_BL
+    if pictures.positions and any(shown):
+        whole = [types + [0] * len(e.answer) for (_, types, _), e in zip(rows, examples, strict=True)]
+        inputs["position_ids"] = pictures.positions(whole, shown, longest)
+    inputs |= stack(shown, pictures.family, pictures.image_token_id, ids_BL)
+    return Batch(inputs, labels_BL, torch.tensor([len(ids) for ids, _, _ in rows]))
+
+
+def _fill(prompt: Prompt, pictures: Pictures) -> tuple[list[int], list[int], list[Picture]]:
+    """Token ids, token types and pictures of a prompt, places filled in."""
+    ids: list[int] = []
+    types: list[int] = []
+    shown: list[Picture] = []
+    for part in prompt:
+        if isinstance(part, Shown):
+            picture = pictures[part.item]
+            ids += picture.ids
+            types += picture.types or [0] * len(picture.ids)
+            shown.append(picture)
+        else:
+            ids.append(part)
+            types.append(0)
+    return ids, types, shown

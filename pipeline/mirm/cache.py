@@ -1,0 +1,81 @@
+"""The per-item cache: what was embedded once, by this model from these inputs, is never computed again.
+
+One SQLite file per model and way of embedding, under `$MOLAR_CACHE` (default: `embeddings` in the scratch root). It
+maps a digest of an item's prompt and picture to its float32 vector; every batch is one transaction, so a killed run
+loses at most one batch. Content decides, not item indices: a grown catalogue computes only what is new.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.checkpoints import scratch_root
+from pipeline.errors import MolarError
+
+KEYS_PER_QUERY = 500  # under SQLite's bound on variables
+
+
+def cache_root() -> Path:
+    """`$MOLAR_CACHE`, else `embeddings` in the scratch root."""
+    named = os.environ.get("MOLAR_CACHE")
+    return Path(named).absolute() if named else scratch_root() / "embeddings"
+
+
+def scope(**parts: str | int | dict[str, str]) -> str:
+    """Name of a cache: digest of everything that all its vectors share (weights, precision, library versions)."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def item_key(prompt: Sequence[int], image: bytes | None) -> bytes:
+    """Digest of one item's token ids (its picture's place excluded) and the bytes of its picture, None: not shown."""
+    digest = hashlib.sha256(np.asarray(prompt, np.int64).tobytes())
+    if image is not None:
+        digest.update(b"image" + image)
+    return digest.digest()
+
+
+class Cache:
+    """Vectors of D float32 by key."""
+
+    def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
+        self._connection, self._path = connection, path
+
+    def find(self, keys: Sequence[bytes]) -> dict[bytes, np.ndarray]:
+        """The known ones among `keys`."""
+        found: dict[bytes, np.ndarray] = {}
+        for start in range(0, len(keys), KEYS_PER_QUERY):
+            some = keys[start : start + KEYS_PER_QUERY]
+            marks = ",".join("?" * len(some))
+            query = f"SELECT key, vector FROM vectors WHERE key IN ({marks})"
+            found |= {key: np.frombuffer(vector, np.float32) for key, vector in self._connection.execute(query, some)}
+        return found
+
+    def add(self, keys: Sequence[bytes], vectors_BD: np.ndarray) -> None:
+        """Remember a batch, as a whole or not at all."""
+        rows = [(key, vector.tobytes()) for key, vector in zip(keys, vectors_BD.astype(np.float32), strict=True)]
+        with self._connection:
+            self._connection.executemany("INSERT OR REPLACE INTO vectors VALUES (?, ?)", rows)
+
+
+@contextmanager
+def opened(name: str) -> Iterator[Cache]:
+    """The cache called `name` (see `scope`), created if new. Raises MolarError if its file is damaged."""
+    path = cache_root() / f"{name}.sqlite"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    connection = sqlite3.connect(path)
+    try:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("CREATE TABLE IF NOT EXISTS vectors (key BLOB PRIMARY KEY, vector BLOB) WITHOUT ROWID")
+        yield Cache(connection, path)
+    except sqlite3.DatabaseError as error:
+        raise MolarError(f"{path}: the embedding cache is damaged ({error}): delete this file and run again") from error
+    finally:
+        connection.close()

@@ -1,0 +1,137 @@
+"""Item pictures as a backbone sees them: placeholder tokens, and tensors for its vision tower.
+
+Each picture goes through the backbone's own processor once and is then kept, up to a bound in bytes: fine-tuning
+meets the same picture dozens of times, and a processor call costs as much as a tiny model's whole step.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from PIL import Image
+from torch import Tensor
+from transformers.models.mllama.processing_mllama import (
+    convert_sparse_cross_attention_mask_to_dense,
+    get_cross_attention_token_mask,
+)
+
+from pipeline.catalog.catalogue import Items
+from pipeline.mirm.folder import Mirm
+
+CACHE_BYTES = 512 * 2**20
+PATTERNS_KEPT = 4096  # of M-RoPE positions, some kilobytes each
+NO_TENSORS = ("input_ids", "attention_mask", "mm_token_type_ids", "cross_attention_mask")  # remade for each batch
+
+
+@dataclass(frozen=True)
+class Picture:
+    """Placeholder token ids, 1 at those that the vision tower fills in, and one picture's tensors."""
+
+    ids: list[int]
+    types: list[int] | None  # None: the family does not ask for token types
+    tensors: dict[str, Tensor]
+
+
+class Pictures:
+    """`pictures[item]` -> Picture, of items that have one."""
+
+    def __init__(self, items: Items, mirm: Mirm) -> None:
+        processor, family = mirm.processor, mirm.settings.family
+        self.items, self.family = items, family
+        self.positions = Positions(mirm.model.model.get_rope_index) if family.startswith("qwen") else None
+        self.image_token_id: int = processor.tokenizer.convert_tokens_to_ids(processor.image_token)
+        self._processor = processor
+        in_qwen = family.startswith("qwen")
+        self._markup = f"<|vision_start|>{processor.image_token}<|vision_end|>" if in_qwen else processor.image_token
+        self._kept: OrderedDict[int, Picture] = OrderedDict()
+        self._kept_bytes = 0
+
+    def __getitem__(self, item: int) -> Picture:
+        if item in self._kept:
+            self._kept.move_to_end(item)
+            return self._kept[item]
+        image = self.items.image(item)
+        assert image is not None, f"item {item} has no picture"  # prompts only show pictures that exist
+        self._kept[item] = picture = self.process(image)
+        self._kept_bytes += _size(picture)
+        while self._kept_bytes > CACHE_BYTES and len(self._kept) > 1:
+            self._kept_bytes -= _size(self._kept.popitem(last=False)[1])
+        return picture
+
+    def process(self, image: Image.Image) -> Picture:
+        """One picture through the backbone's processor."""
+        images_kwargs = {"crop_to_patches": False} if self.family == "internvl" else {}  # its class default is True
+        encoded = self._processor(
+            text=[self._markup],
+            images=[[image]],
+            return_tensors="pt",
+            text_kwargs={"add_special_tokens": False},
+            images_kwargs=images_kwargs,
+        )
+        types = encoded["mm_token_type_ids"][0].tolist() if "mm_token_type_ids" in encoded else None
+        tensors = {name: tensor for name, tensor in encoded.items() if name not in NO_TENSORS}
+        # Mllama's processor opens whatever it is given with a BOS, and a picture is no beginning.
+        ids = [token for token in encoded["input_ids"][0].tolist() if token != self._processor.tokenizer.bos_token_id]
+        return Picture(ids, types, tensors)
+
+
+class Positions:
+    """M-RoPE positions of the Qwen families, by each family's own rule.
+
+    The families work them out row by row in every forward pass, a third of a tiny model's; few rows differ in
+    pattern, so each pattern is worked out once.
+    """
+
+    def __init__(self, rule: Callable[..., tuple[Tensor, Tensor]]) -> None:
+        self._rule = rule
+        self._of_pattern = lru_cache(PATTERNS_KEPT)(self._compute)
+
+    def __call__(self, types: Sequence[list[int]], shown: Sequence[Sequence[Picture]], length: int) -> Tensor:
+        """int64 (3, B, length), zero on padding; `types` holds each row's token types, answer included."""
+        positions_3BL = torch.zeros(3, len(types), length, dtype=torch.int64)
+        for row, (row_types, pictures) in enumerate(zip(types, shown, strict=True)):
+            grids = tuple(tuple(picture.tensors["image_grid_thw"][0].tolist()) for picture in pictures)
+            positions_3BL[:, row, : len(row_types)] = self._of_pattern(tuple(row_types), grids)
+        return positions_3BL
+
+    def _compute(self, types: tuple[int, ...], grids: tuple[tuple[int, ...], ...]) -> Tensor:
+        types_1L = torch.tensor([types])
+        grids_P3 = torch.tensor(grids) if grids else None
+        return self._rule(torch.zeros_like(types_1L), mm_token_type_ids=types_1L, image_grid_thw=grids_P3)[0][:, 0]
+
+
+def _size(picture: Picture) -> int:
+    return sum(tensor.nbytes for tensor in picture.tensors.values())
+
+
+def stack(shown: Sequence[Sequence[Picture]], family: str, image_token_id: int, ids_BL: Tensor) -> dict[str, Tensor]:
+    """The vision tower's inputs for B rows with any number of pictures each; empty if no row has one."""
+    flat = [picture for row in shown for picture in row]
+    if not flat:
+        return {}
+    if family == "mllama":
+        return _stack_by_row(shown, image_token_id, ids_BL)
+    return {name: torch.cat([picture.tensors[name] for picture in flat]) for name in flat[0].tensors}
+
+
+def _stack_by_row(shown: Sequence[Sequence[Picture]], image_token_id: int, ids_BL: Tensor) -> dict[str, Tensor]:
+    """Mllama wants pictures by row, (B, pictures, tiles, ...), and a mask that says which token sees which tile."""
+    most = max(len(row) for row in shown)
+    example = next(picture for row in shown for picture in row).tensors
+    batch = {name: tensor.new_zeros((len(shown), most, *tensor.shape[2:])) for name, tensor in example.items()}
+    batch["aspect_ratio_mask"][..., 0] = 1  # Mllama's own padding: a missing picture has one empty tile
+    for row, pictures in enumerate(shown):
+        for position, picture in enumerate(pictures):
+            for name, tensor in picture.tensors.items():
+                batch[name][row, position] = tensor[0, 0]
+    mask = convert_sparse_cross_attention_mask_to_dense(
+        [get_cross_attention_token_mask(ids, image_token_id) for ids in ids_BL.tolist()],
+        num_tiles=[[int(picture.tensors["aspect_ratio_mask"].sum()) for picture in row] for row in shown],
+        max_num_tiles=example["pixel_values"].shape[2],
+        length=ids_BL.shape[1],
+    )
+    return batch | {"cross_attention_mask": torch.as_tensor(mask)}

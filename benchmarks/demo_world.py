@@ -32,9 +32,7 @@ from pipeline.retrieval.significance import paired_bootstrap
 RESULTS = Path(".molar/demo_world").absolute()
 KEPT = (
     "metrics.json",
-    "data/evaluation/report.json",
-    "data/evaluation/per_user.parquet",
-    "data/evaluation/cold.parquet",
+    *(f"data/evaluation/{f}" for f in ("report.json", "per_user.parquet", "cold_per_query.parquet")),
 )
 ROWS: dict[str, dict[str, object]] = {
     "molar": {},
@@ -108,44 +106,49 @@ def compute(seeds: list[int], jobs: int) -> None:
             clones.put(clone)
 
     with ThreadPoolExecutor(jobs) as pool:
-        # "text" right after "molar": two different first stages, so that the two jobs share no work in flight
-        order = sorted(
-            ((s, r) for s in seeds for r in ROWS),
-            key=lambda p: (p[0], ["molar", "text"].index(p[1]) if p[1] in ("molar", "text") else 2),
-        )
+        # rows that fine-tune alike stand apart, so that two jobs at once share no stage in flight
+        order = [(seed, row) for seed in seeds for row in ("molar", "text", "image", "alpha 0", "untuned, alpha 0")]
         list(pool.map(work, order))
 
 
-def per_user(system: str, seeds: list[int], ranking: str) -> np.ndarray:
-    """(Q,) NDCG@10 of each query, averaged over seeds, for `row/system` in the warm or the cold ranking."""
+def per_user(system: str, seeds: list[int], ranking: str) -> np.ndarray | None:
+    """(Q,) NDCG@10 of each query, averaged over seeds, for `row/system`; None if it cannot rank that way.
+
+    Rankings: warm (ordinary test queries, seen items kept) and cold (cold targets among the cold items).
+    """
     row, name = system.split("/")
-    file = "per_user.parquet" if ranking == "warm" else "cold.parquet"
-    column = f"{name}_rank" if ranking == "warm" else f"{name}_rank_among_cold"
-    tables = [pq.read_table(RESULTS / f"{row}-{seed}" / file, columns=[column]) for seed in seeds]
+    file, column = (
+        ("per_user", f"{name}_unmasked") if ranking == "warm" else ("cold_per_query", f"cold_{name}_unmasked")
+    )
+    tables = [pq.read_table(RESULTS / f"{row}-{seed}" / f"{file}.parquet") for seed in seeds]
+    if column not in tables[0].column_names:
+        return None
     return np.mean([ndcg_at(table[column].to_numpy(), 10) for table in tables], axis=0)
 
 
 def report(seeds: list[int]) -> None:
     """Print the table of systems and the table of claims, as Markdown."""
     print(f"Seeds {', '.join(map(str, seeds))}; NDCG@10, mean over seeds (and each seed)\n")
-    print("| row | system | warm | cold (among cold items) | share of oracle |\n|---|---|---|---|---|")
+    print("| row | system | warm | share of oracle | cold, among cold items |\n|---|---|---|---|---|")
+    ceiling = per_user("molar/oracle", seeds, "warm").mean()
     for row in ROWS:
-        systems = ("oracle", "popularity", "teacher", "dueg", "sum") if row == "molar" else ("dueg", "sum")
-        oracle = per_user("molar/oracle", seeds, "warm").mean()
-        for name in systems:
-            cells = []
-            for ranking in ("warm", "cold"):
-                each = [per_user(f"{row}/{name}", [seed], ranking).mean() for seed in seeds]
-                cells.append(f"{np.mean(each):.4f} ({', '.join(f'{value:.4f}' for value in each)})")
-            share = per_user(f"{row}/{name}", seeds, "warm").mean() / oracle
-            print(f"| {row} | {name} | {cells[0]} | {cells[1]} | {share:.0%} |")
+        for name in ("oracle", "popularity", "teacher", "dueg", "sum") if row == "molar" else ("dueg", "sum"):
+            warm, cold = (_cell(f"{row}/{name}", seeds, ranking) for ranking in ("warm", "cold"))
+            share = per_user(f"{row}/{name}", seeds, "warm").mean() / ceiling
+            print(f"| {row} | {name} | {warm} | {share:.0%} | {cold} |")
     print("\n| claim | ranking | difference | 95 % interval | holds |\n|---|---|---|---|---|")
     for better, worse, ranking in CLAIMS:
-        result = paired_bootstrap(per_user(better, seeds, ranking), per_user(worse, seeds, ranking), 5000, seed=0)
-        verdict = "yes" if result.low > 0 else "reversed" if result.high < 0 else "open"
-        print(
-            f"| {better} > {worse} | {ranking} | {result.difference:+.4f} | {result.low:+.4f} .. {result.high:+.4f} | {verdict} |"
-        )
+        found = paired_bootstrap(per_user(better, seeds, ranking), per_user(worse, seeds, ranking), 5000)
+        holds = "yes" if found.low > 0 else "reversed" if found.high < 0 else "open"
+        interval = f"{found.low:+.4f} .. {found.high:+.4f}"
+        print(f"| {better} > {worse} | {ranking} | {found.mean:+.4f} | {interval} | {holds} |")
+
+
+def _cell(system: str, seeds: list[int], ranking: str) -> str:
+    """Mean over seeds and each seed's figure; a dash where the system cannot rank that way."""
+    each = [per_user(system, [seed], ranking) for seed in seeds]
+    means = [values.mean() for values in each if values is not None]
+    return f"{np.mean(means):.4f} ({', '.join(f'{mean:.4f}' for mean in means)})" if means else "-"
 
 
 def main(

@@ -1,4 +1,4 @@
-"""How strong is the ID baseline? SASRec with a preset's params on real data, several seeds, leave-one-out, full ranking.
+"""How strong is the ID baseline? SASRec with a preset's params on real data: leave-one-out, full ranking.
 
     MOLAR_REAL_DATA=... python -m benchmarks.teacher ml-100k --seeds 5      about 20 CPU minutes
     MOLAR_REAL_DATA=... python -m benchmarks.teacher ml-1m --seeds 1        about 30 CPU minutes

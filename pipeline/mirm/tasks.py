@@ -3,16 +3,14 @@
 | kind       | prompt (then the embedding token)                | answer: one clause, or all                    |
 |------------|--------------------------------------------------|-----------------------------------------------|
 | image_text | picture, sometimes with the words as well        | of the caption; with words, of SA's too       |
-| attributes | words: title, attributes, text                   | of the summary, or an attribute's value       |
+| attributes | words: title, attributes, text; at times picture | of the summary, or an attribute's value       |
 | behaviour  | a user's last items, some with picture; `next`   | the title of the next training item           |
 
 An answer is one clause of these, drawn at random (`answer: one`): the embedding token's position, the one before the
 answer, must then foresee every clause, and a large part of the loss is about that. With all clauses in one answer,
-most of the loss sits at later positions, which can look back at the picture for themselves (our guess at why it does
-worse). Measured on the demo world (2,400 steps, one seed; linear probes of held-out items for category, colour, shape,
-brand; untuned .86 .76 .67 .97): one clause 1.00 .98 .95 .95; all in random order, joined by spaces, 1.00 .76 .43
-1.00; joined by " ; ", 1.00 .39 .58 .68. For the same reason attributes answer with their bare value: no answer may
-open with an attribute's name. An item without a caption answers its picture with its title, or else its text.
+most of the loss sits at later positions, which can look back at the picture for themselves. For the same reason
+attributes answer with their bare value: no answer may open with an attribute's name. `docs/results.md` has the linear
+probes that decided it. An item without a caption answers its picture with its title, or else its text.
 
 Promise: step s of a seed is always the same examples, whatever ran before it, so a resumed run needs no sampler
 state; and only items with interactions in training parts appear, with training interactions as history: never a
@@ -98,7 +96,9 @@ class Tasks:
         return item, Example(self._prompts.item(item, words=words), self._answer(clauses, rng))
 
     def _attributes(self, item: int, rng: np.random.Generator) -> tuple[int, Example]:
-        return item, Example(self._prompts.item(item, picture=False), self._answer(self._said_clauses(item), rng))
+        # Embeddings are read from picture and words together: without such examples the picture drowns the words.
+        picture = self._with_pictures and rng.random() < self._tasks.attributes_with_image
+        return item, Example(self._prompts.item(item, picture=picture), self._answer(self._said_clauses(item), rng))
 
     def _behaviour(self, position: int, rng: np.random.Generator) -> tuple[int, Example]:
         user = int(np.searchsorted(self._sequences.offsets, position, side="right")) - 1

@@ -36,6 +36,7 @@ class Tasks(Section):
     attributes: float = Field(ge=0)  # SA: text and attributes -> a sentence of the attributes
     behaviour: float = Field(ge=0)  # UB: history -> next training item
     image_text_with_text: float = Field(ge=0, le=1)  # share of IT examples that see the text as well
+    attributes_with_image: float = Field(ge=0, le=1)  # share of SA examples that see the picture as well
     behaviour_history: int = Field(ge=1)  # most items of history in a UB example
     behaviour_with_image: float = Field(ge=0, le=1)  # share of a UB history's items shown with their picture
     answer: Literal["one", "shuffled", "all"]  # clauses of IT and SA answers: one drawn, all in random order, all

@@ -1,5 +1,7 @@
 """What `train_teacher` and `train_dueg` share: the optimiser and when to stop."""
 
+from typing import Literal
+
 from pydantic import Field
 
 from pipeline.params.section import Section
@@ -16,9 +18,10 @@ class Training(Section):
 
 
 class SASRec(Section):
-    """Kang & McAuley 2018 (pre-norm, GELU, tied output)."""
+    """Kang & McAuley 2018, with GELU and tied output."""
 
     dim: int = Field(ge=4)
     layers: int = Field(ge=1)
     heads: int = Field(ge=1)
     dropout: float = Field(ge=0, lt=1)
+    norm: Literal["pre", "post"]  # of each sublayer: before it, or after its residual

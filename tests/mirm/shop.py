@@ -34,6 +34,7 @@ RECIPE: dict[str, Any] = {
         "attributes": 0.3,
         "behaviour": 0.3,
         "image_text_with_text": 0.5,
+        "attributes_with_image": 0.5,
         "behaviour_history": 2,
         "behaviour_with_image": 0.5,
         "answer": "shuffled",

@@ -46,7 +46,7 @@ def test_a_step_depends_on_seed_and_step_alone():
 
 def test_what_is_shown_and_what_is_answered():
     tasks, tokenizer = tasks_of()
-    shop, with_words = Shop(), set()
+    shop, with_words, with_picture = Shop(), set(), set()
     for step in map(tasks.step, range(STEPS)):
         for item, example in zip(step.items, step.examples, strict=True):
             pictures = [part.item for part in example.prompt if isinstance(part, Shown)]
@@ -58,12 +58,13 @@ def test_what_is_shown_and_what_is_answered():
                 with_words.add(shop.titles[item] in prompt)
                 assert clauses == sorted(seen + told if shop.titles[item] in prompt else seen)
             elif step.kind == "attributes":
-                assert not pictures and shop.titles[item] in prompt
+                assert pictures in ([], [item]) and shop.titles[item] in prompt
+                with_picture.add(bool(pictures))
                 assert clauses == sorted(told)
             else:
                 assert prompt.endswith(" next<|item_emb|>") and answer.strip() == shop.titles[item]
                 assert f"number {(item - 1) % 14} " in prompt  # what came before it in the walk
-    assert with_words == {True, False}
+    assert with_words == with_picture == {True, False}
 
 
 def test_answers_hold_one_clause_or_all_in_order_or_not():

@@ -25,7 +25,7 @@ def test_the_ml_100k_preset_runs_end_to_end(tmp_path: Path, real_data: Path) -> 
     (project.root / "presets" / preset.name).write_bytes(preset.read_bytes())
     project.run(sys.executable, "-m", "stages.cli", "preset", "ml-100k", "--write")
     project.set_params(SMALL)
-    os.symlink(real_data / "ml-100k", project.root / "data/raw/ml-100k")
+    (project.root / "data/raw/ml-100k").symlink_to(real_data / "ml-100k")
     for stage in STAGES:  # not through DVC, which would copy the pictures into its cache
         project.run(sys.executable, "-m", f"stages.{stage}")
     split = json.loads((project.root / "data/catalog/summary.json").read_text())["split"]

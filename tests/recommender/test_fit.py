@@ -23,7 +23,7 @@ def recommender(sequences, seed=0, dim=16):
     torch.manual_seed(seed)
     spec = Spec(
         items="id", model="sasrec", num_items=sequences.num_items, num_trained=sequences.num_warm, max_history=8,
-        sasrec=SASRec(dim=dim, layers=1, heads=2, dropout=0.1),
+        sasrec=SASRec(dim=dim, layers=1, heads=2, dropout=0.1, norm="pre"),
     )  # fmt: skip
     return build(spec, None, None)
 

@@ -26,10 +26,14 @@ def mirm(tmp_path_factory):
     return tiny_mirm(tmp_path_factory.mktemp("mirm"))
 
 
-@pytest.fixture(params=["sasrec", "llm"])
+@pytest.fixture(params=["sasrec-pre", "sasrec-post", "llm"])
 def model(request, mirm):
     torch.manual_seed(0)
-    built = SASRec(16, 2, 2, 0.3, 12) if request.param == "sasrec" else decoder_of(mirm, pretrained=True, dropout=0.3)
+    built = (
+        SASRec(16, 2, 2, 0.3, request.param.removeprefix("sasrec-"), 12)
+        if request.param != "llm"
+        else decoder_of(mirm, pretrained=True, dropout=0.3)
+    )
     return built.eval()
 
 

@@ -166,7 +166,7 @@ def table(report: Mapping[str, Any], cutoffs: Sequence[int]) -> Table:
     drawn = Table(
         title=f"{report['test']['queries']:,} test queries, {report['test']['candidates']:,} items, {masking}",
         box=SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),  # eighty columns hold it all
+        padding=0,  # eighty columns hold it all
     )
     drawn.add_column("system", no_wrap=True)
     columns = [f"{short}@{k}" for k in cutoffs for short in ("N", "R")]
@@ -174,14 +174,19 @@ def table(report: Mapping[str, Any], cutoffs: Sequence[int]) -> Table:
     for column in (*columns[:1], "± SE", *columns[1:], *(["of\noracle"] if "oracle" in systems else []), *shown_cold):
         drawn.add_column(column, justify="right", no_wrap=True)
     for name, metrics in systems.items():
-        figures = [f"{metrics[f'{metric}@{k}']:.4f}" for k in cutoffs for metric in ("ndcg", "recall")]
-        row = [name, figures[0], f"{metrics['standard_error']['ndcg@10']:.4f}", *figures[1:]]
+        figures = [_short(metrics[f"{metric}@{k}"]) for k in cutoffs for metric in ("ndcg", "recall")]
+        row = [name, figures[0], _short(metrics["standard_error"]["ndcg@10"]), *figures[1:]]
         if "oracle" in systems:
             row.append(f"{metrics['ndcg@10'] / max(systems['oracle']['ndcg@10'], 1e-12):.0%}")
         for part in ("cold_among_all", "cold_among_cold") if shown_cold else ():
-            row.append(f"{cold[part][name]['ndcg@10']:.4f}" if name in cold[part] else "-")
+            row.append(_short(cold[part][name]["ndcg@10"]) if name in cold[part] else "-")
         drawn.add_row(*row, style="bold" if name == "dueg" else None)
     return drawn
+
+
+def _short(figure: float) -> str:
+    """Four decimals without the zero before the point, as papers print them."""
+    return f"{figure:.4f}".removeprefix("0")
 
 
 def difference_line(report: Mapping[str, Any]) -> str:

@@ -88,7 +88,8 @@ def run_row(clone: Path, row: str, seed: int) -> None:
 def compute(seeds: list[int], jobs: int) -> None:
     """Every row x seed that is not there yet, `jobs` at a time, one thread each."""
     RESULTS.mkdir(parents=True, exist_ok=True)
-    os.environ |= {"OMP_NUM_THREADS": "1", "MOLAR_THREADS": "1"}
+    ours = str(Path(sys.executable).parent)  # DVC runs `python -m stages.x`: that python must be this one
+    os.environ |= {"OMP_NUM_THREADS": "1", "MOLAR_THREADS": "1", "PATH": f"{ours}{os.pathsep}{os.environ['PATH']}"}
     clones: SimpleQueue[Path] = SimpleQueue()
     for job in range(jobs):
         clone = RESULTS / f"clone{job}"
@@ -107,7 +108,7 @@ def compute(seeds: list[int], jobs: int) -> None:
 
     with ThreadPoolExecutor(jobs) as pool:
         # rows that fine-tune alike stand apart, so that two jobs at once share no stage in flight
-        order = [(seed, row) for seed in seeds for row in ("molar", "text", "image", "alpha 0", "untuned, alpha 0")]
+        order = [(seed, row) for seed in seeds for row in ("molar", "untuned, alpha 0", "alpha 0", "text", "image")]
         list(pool.map(work, order))
 
 

@@ -15,6 +15,7 @@ class Training(Section):
     patience: int = Field(ge=1)  # epochs without a better validation NDCG@10 before stopping
     warmup_steps: int = Field(ge=0)
     clip_norm: float = Field(gt=0)
+    average_epochs: float = Field(ge=0)  # memory of the weights' moving average, which is what is kept; 0: none
 
 
 class SASRec(Section):

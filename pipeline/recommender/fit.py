@@ -1,8 +1,8 @@
 """The one training loop: recommendation loss plus alpha x alignment, early stopping on validation NDCG@10, resume.
 
 Promise: the result depends on params, data and seed alone. A run killed after any epoch goes on from its checkpoint
-and ends with the same bytes, because every epoch reseeds torch from (seed, epoch) and the checkpoint holds model,
-best model and optimiser.
+and ends with the same bytes, because every epoch reseeds torch from (seed, epoch) and the checkpoint holds weights,
+their average, the best average and the optimiser.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from pipeline.errors import MolarError
 from pipeline.params.training import Training
 from pipeline.progress import bar
 from pipeline.recommender.alignment import Alignment
+from pipeline.recommender.averaging import WeightAverage
 from pipeline.recommender.batches import Batch, collate, epoch_batches
 from pipeline.recommender.grid import Recommender
 from pipeline.recommender.objective import full_softmax
@@ -80,7 +81,7 @@ def fit(
     aligned: Aligned | None = None,
     description: str = "train",
 ) -> Progress:
-    """Train in place, leave the best epoch's weights in `recommender`, return the course of training.
+    """Train in place, leave the best epoch's averaged weights in `recommender`, return the course of training.
 
     Raises MolarError on a non-finite loss, naming epoch and step, and when no user has two training items.
     """
@@ -93,7 +94,9 @@ def fit(
         lr=training.learning_rate,
         weight_decay=training.weight_decay,
     )
-    state, best = _restore(scratch, modules, optimiser)
+    steps = len(epoch_batches(sequences, recommender.spec.max_history, training.batch_size, seed, 0))
+    average = WeightAverage(modules, training.average_epochs, steps)
+    state, best = _restore(scratch, modules, optimiser, average)
     curve = state.curve = state.curve or []
     transitions = int(np.maximum(sequences.train_end - 1, 0).sum())  # targets of an epoch
     with bar(description, training.max_epochs * transitions, "targets") as progress:
@@ -105,17 +108,19 @@ def fit(
             for rows in epoch_batches(sequences, recommender.spec.max_history, training.batch_size, seed, state.epoch):
                 batch = collate(sequences, rows).to(device)
                 losses.append(_step(modules, recommender, aligned, optimiser, training, batch, state, description))
+                average.update(state.step)
                 shown = ", ".join(f"{name} {value:.3f}" for name, value in losses[-1].items())
                 progress.note(f"epoch {state.epoch + 1}, {shown}, best NDCG@10 {max(state.best_ndcg, 0):.4f}")
                 progress.advance(int((rows[:, 2] - rows[:, 1]).sum()))
             state.epoch += 1
-            ndcg, recall = validate(recommender, sequences, mask_seen)
+            with average.applied():
+                ndcg, recall = validate(recommender, sequences, mask_seen)
+                if ndcg > state.best_ndcg:
+                    state.best_ndcg, state.best_epoch = ndcg, state.epoch
+                    best = {name: tensor.detach().clone() for name, tensor in modules.state_dict().items()}
             means = {name: sum(step[name] for step in losses) / len(losses) for name in losses[0]}
             curve.append({"epoch": state.epoch, **means, "ndcg@10": ndcg, "recall@10": recall})
-            if ndcg > state.best_ndcg:
-                state.best_ndcg, state.best_epoch = ndcg, state.epoch
-                best = {name: tensor.detach().clone() for name, tensor in modules.state_dict().items()}
-            _checkpoint(scratch, modules, optimiser, best, state)
+            _checkpoint(scratch, modules, optimiser, average, best, state)
     modules.load_state_dict(best)
     return state
 
@@ -180,11 +185,13 @@ def _checkpoint(
     scratch: Path,
     modules: torch.nn.Module,
     optimiser: torch.optim.Optimizer,
+    average: WeightAverage,
     best: dict[str, Tensor],
     state: Progress,
 ) -> None:
     """Write the next checkpoint beside the last one, then rename: a kill leaves one of the two whole."""
-    tensors = {f"now.{name}": t for name, t in modules.state_dict().items()} | {f"best.{n}": t for n, t in best.items()}
+    named = {"now": modules.state_dict(), "average": average.values, "best": best}
+    tensors = {f"{part}.{name}": tensor for part, of_part in named.items() for name, tensor in of_part.items()}
     for index, slots in optimiser.state_dict()["state"].items():
         tensors |= {f"optimiser.{index}.{slot}": torch.as_tensor(value) for slot, value in slots.items()}
     partial = scratch / "next.safetensors"
@@ -194,7 +201,7 @@ def _checkpoint(
 
 
 def _restore(
-    scratch: Path, modules: torch.nn.Module, optimiser: torch.optim.Optimizer
+    scratch: Path, modules: torch.nn.Module, optimiser: torch.optim.Optimizer, average: WeightAverage
 ) -> tuple[Progress, dict[str, Tensor]]:
     """The last checkpoint's progress and best weights, its state loaded; a fresh start where there is none."""
     path = scratch / "last.safetensors"
@@ -204,11 +211,12 @@ def _restore(
 
     with safe_open(path, "pt") as handle:
         progress = Progress(**json.loads(handle.metadata()["progress"]))
-    parts: dict[str, dict[str, Tensor]] = {"now": {}, "best": {}, "optimiser": {}}
+    parts: dict[str, dict[str, Tensor]] = {"now": {}, "average": {}, "best": {}, "optimiser": {}}
     for name, tensor in load_file(path).items():
         part, rest = name.split(".", 1)
         parts[part][rest] = tensor
     modules.load_state_dict(parts["now"])
+    average.load(parts["average"])
     slots: dict[int, dict[str, Any]] = {}
     for name, tensor in parts["optimiser"].items():
         index, slot = name.split(".")

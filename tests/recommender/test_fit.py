@@ -15,8 +15,9 @@ from pipeline.recommender.grid import Spec, build, load_recommender, save
 from tests.recommender.worlds import cyclic, sequences_of
 
 TRAINING = Training(
-    learning_rate=1e-2, weight_decay=0.0, batch_size=16, max_epochs=6, patience=6, warmup_steps=2, clip_norm=1.0
-)
+    learning_rate=1e-2, weight_decay=0.0, batch_size=16, max_epochs=6, patience=6, warmup_steps=2, clip_norm=1.0,
+    average_epochs=0.5,
+)  # fmt: skip
 
 
 def recommender(sequences, seed=0, dim=16):

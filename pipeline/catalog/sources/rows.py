@@ -21,6 +21,26 @@ WHOLE = r"^-?[0-9]{1,18}$"  # any int64 that a clock shows; 19 digits might over
 NUMBER = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,3})?$"
 
 
+def read_interactions(
+    path: Path,
+    columns: tuple[str, str, str, str | None],
+    quarantine: Quarantine,
+    *,
+    delimiter: str = ",",
+    names: list[str] | None = None,
+) -> tuple[Interactions, int]:
+    """The interactions of a delimited UTF-8 file, and how many rows were read, quarantined ones included.
+
+    `columns` names user, item, timestamp and rating (None: there is none); `names=None` takes the columns' names from
+    a header. Raises MolarError if the file is empty, not UTF-8, or lacks a named column.
+    """
+    table, row, rows_read = read_delimited(path, path.read_bytes(), quarantine, delimiter=delimiter, names=names)
+    for name in columns:
+        if name is not None and name not in table.column_names:
+            raise MolarError(f"{path} has no column '{name}' (it has {', '.join(table.column_names)})")
+    return interactions(table, row, path.name, columns, quarantine), rows_read
+
+
 def read_delimited(
     path: Path, content: bytes, quarantine: Quarantine, *, delimiter: str, names: list[str] | None
 ) -> tuple[pa.Table, np.ndarray, int]:

@@ -25,6 +25,7 @@ from pipeline import artifacts
 from pipeline.catalog import images, sources, split, summary
 from pipeline.catalog.catalogue import Queries, Sequences
 from pipeline.catalog.filtering import Steps, filtered
+from pipeline.catalog.order import by_first_appearance
 from pipeline.catalog.quarantine import IMAGES, Quarantine
 from pipeline.catalog.raw import Interactions, Raw, RawItem
 from pipeline.errors import MolarError
@@ -97,7 +98,7 @@ def select(raw: Raw, known: Interactions, cold_ids: list[str], params: Ingest) -
     cold_set = set(cold_ids)
     is_cold_item = np.array([item_id in cold_set for item_id in known.item_ids], dtype=np.bool_)
     warm, cold = filtered(known, is_cold_item, params, steps)
-    warm_order, item_number = split.by_first_appearance(warm.item, len(known.item_ids))
+    warm_order, item_number = by_first_appearance(warm.item, len(known.item_ids))
     by_id = {item.item_id: item for item in raw.items}
     numbered = [by_id[known.item_ids[code]] for code in warm_order]
     numbered += [item for item in raw.items if item.item_id in cold_set]

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from pipeline.catalog.order import stable_argsort
 from pipeline.catalog.raw import Interactions
 from pipeline.errors import MolarError
 from pipeline.params.ingest import Ingest
@@ -23,12 +24,13 @@ class Steps:
     rows: list[tuple[str, int, int, int]] = field(default_factory=list)
 
     def note(self, step: str, events: Interactions) -> None:
-        self.rows.append((step, len(events), len(np.unique(events.user)), len(np.unique(events.item))))
+        users, items = (np.count_nonzero(np.bincount(codes)) for codes in (events.user, events.item))
+        self.rows.append((step, len(events), int(users), int(items)))
 
 
 def in_time_order(events: Interactions) -> Interactions:
     """Stable by timestamp, so that equal timestamps keep file order: ties decide who is last (peers.md 2)."""
-    return events.at(np.argsort(events.timestamp, kind="stable"))
+    return events.at(stable_argsort(events.timestamp))
 
 
 def filtered(
@@ -38,12 +40,12 @@ def filtered(
 
     Raises MolarError if no warm interaction is left.
     """
-    events = in_time_order(events)
     if params.min_rating is not None and events.rating is not None:
         events = events.at(events.rating >= params.min_rating)
         steps.note(f"rating >= {params.min_rating:g}", events)
         _refuse_empty(events, f"ingest.min_rating = {params.min_rating:g}", params)
     if params.duplicates != "all":
+        events = in_time_order(events)
         events = events.at(_one_of_each_pair(events, params.duplicates))
         steps.note(f"{params.duplicates} of each user-item pair", events)
     is_cold = is_cold_item[events.item]
@@ -55,7 +57,7 @@ def filtered(
         warm = warm.at(k_core(warm, params.k_core))
         steps.note(f"{params.k_core}-core", warm)
         _refuse_empty(warm, f"ingest.k_core = {params.k_core}", params)
-    return warm, cold
+    return in_time_order(warm), in_time_order(cold)  # last, when the fewest are left
 
 
 def _one_of_each_pair(events: Interactions, which: str) -> np.ndarray:

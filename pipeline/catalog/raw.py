@@ -43,6 +43,8 @@ class Interactions:
 
     def at(self, index: np.ndarray) -> Interactions:
         """The interactions that a mask keeps, or those at the given positions, in that order."""
+        if index.dtype == np.bool_ and index.all():
+            return self  # a filter that drops nothing need not copy millions of rows
         rating = None if self.rating is None else self.rating[index]
         return replace(
             self,

@@ -10,16 +10,8 @@ from __future__ import annotations
 import numpy as np
 
 from pipeline.catalog.catalogue import Queries, Sequences
+from pipeline.catalog.order import by_first_appearance, stable_argsort
 from pipeline.catalog.raw import Interactions
-
-
-def by_first_appearance(codes: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """(order, number): `order` lists the distinct codes as they first appear, `number[code]` is its place, or -1."""
-    distinct, first = np.unique(codes, return_index=True)
-    order = distinct[np.argsort(first)]
-    number = np.full(size, -1, dtype=np.int32)
-    number[order] = np.arange(len(order), dtype=np.int32)
-    return order, number
 
 
 def leave_one_out(warm: Interactions, item_number: np.ndarray, num_items: int) -> tuple[Sequences, np.ndarray]:
@@ -29,7 +21,7 @@ def leave_one_out(warm: Interactions, item_number: np.ndarray, num_items: int) -
     """
     order, user_number = by_first_appearance(warm.user, len(warm.user_ids))
     user_T = user_number[warm.user]
-    by_user_T = np.argsort(user_T, kind="stable")  # stable: within a user, time order stays
+    by_user_T = stable_argsort(user_T)  # stable: within a user, time order stays
     length_U = np.bincount(user_T, minlength=len(order))
     held_out_U = length_U >= 3
     sequences = Sequences(
@@ -63,7 +55,7 @@ def cold_queries(
     end_C = end[len(warm) :]
     asked_C = (user_number[cold.user] >= 0) & (end_C > 0)
     user_Q = user_number[cold.user[asked_C]]
-    by_user_Q = np.argsort(user_Q, kind="stable")
+    by_user_Q = stable_argsort(user_Q)
     queries = Queries(
         user=user_Q[by_user_Q],
         end=end_C[asked_C][by_user_Q],

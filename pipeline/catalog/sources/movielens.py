@@ -17,7 +17,8 @@ from pathlib import Path
 
 from pipeline.catalog.quarantine import Quarantine
 from pipeline.catalog.raw import Raw, RawItem
-from pipeline.catalog.sources.rows import interactions, read_delimited
+from pipeline.catalog.sources.events import of_table
+from pipeline.catalog.sources.rows import read_delimited
 from pipeline.errors import MolarError
 from pipeline.params.ingest import Ingest
 
@@ -47,7 +48,7 @@ def read(root: Path, params: Ingest, quarantine: Quarantine) -> Raw:
             raise MolarError(f"{ratings} holds a TAB: MovieLens-1M separates fields by '::' alone, unpack it again")
         content = content.replace(delimiter, b"\t")
     table, row, ratings_read = read_delimited(ratings, content, quarantine, delimiter="\t", names=COLUMNS)
-    events = interactions(table, row, ratings.name, ("user", "item", "timestamp", "rating"), quarantine)
+    events = of_table(table, row, ratings.name, ("user", "item", "timestamp", "rating"), quarantine)
     rows_read = {ratings.name: ratings_read}
     directors: dict[str, str] = {}
     plots: dict[str, str] = {}

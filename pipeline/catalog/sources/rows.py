@@ -1,5 +1,6 @@
-"""Delimited files and typed columns, with the row number of everything that cannot be read.
+"""Delimited tables as text, with the row number of every line that cannot be read, and columns of text as numbers.
 
+Item tables are read this way, whole; interactions, which may be a thousand times as many, by events.py.
 The clean path is Arrow's parallel CSV reader; only a file with a malformed line is read a second time, slowly.
 """
 
@@ -14,31 +15,12 @@ import pyarrow.compute as pc
 import pyarrow.csv as csv
 
 from pipeline.catalog.quarantine import Quarantine
-from pipeline.catalog.raw import Interactions
 from pipeline.errors import MolarError
 
-WHOLE = r"^-?[0-9]{1,18}$"  # any int64 that a clock shows; 19 digits might overflow
+# Both as Arrow's own parser takes them, spaces around them included, so that the fast way of reading a file
+# (events.py) and the careful one agree on every value.
+WHOLE = r"^(-?[0-9]{1,18}|0[xX][0-9a-fA-F]{1,14})$"  # any int64 that a clock shows; 19 digits might overflow
 NUMBER = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,3})?$"
-
-
-def read_interactions(
-    path: Path,
-    columns: tuple[str, str, str, str | None],
-    quarantine: Quarantine,
-    *,
-    delimiter: str = ",",
-    names: list[str] | None = None,
-) -> tuple[Interactions, int]:
-    """The interactions of a delimited UTF-8 file, and how many rows were read, quarantined ones included.
-
-    `columns` names user, item, timestamp and rating (None: there is none); `names=None` takes the columns' names from
-    a header. Raises MolarError if the file is empty, not UTF-8, or lacks a named column.
-    """
-    table, row, rows_read = read_delimited(path, path.read_bytes(), quarantine, delimiter=delimiter, names=names)
-    for name in columns:
-        if name is not None and name not in table.column_names:
-            raise MolarError(f"{path} has no column '{name}' (it has {', '.join(table.column_names)})")
-    return interactions(table, row, path.name, columns, quarantine), rows_read
 
 
 def read_delimited(
@@ -70,7 +52,7 @@ def read_delimited(
                 invalid_row_handler=on_invalid if tolerant else None,
             ),
             convert_options=csv.ConvertOptions(
-                column_types=dict.fromkeys(names or _header(path, content, delimiter), pa.string())
+                column_types=dict.fromkeys(names or header_of(path, delimiter), pa.string())
             ),
         )
 
@@ -80,56 +62,30 @@ def read_delimited(
         except pa.ArrowInvalid:
             table = parse(tolerant=True)  # row numbers are known to the serial reader only
     except pa.ArrowInvalid as error:
-        raise MolarError(f"{path} cannot be read ({str(error).splitlines()[0]}): save it as UTF-8 text") from None
+        raise unreadable(path, error) from None
     row = np.arange(table.num_rows + len(skipped), dtype=np.int64) + (2 if header else 1)
     row = row[~np.isin(row, skipped)]
-    written = np.logical_or.reduce([_filled(column) for column in table.columns])
+    written = np.logical_or.reduce([filled(column) for column in table.columns])
     if not written.all():
         table, row = table.filter(pa.array(written)), row[written]
     return table, row, table.num_rows + len(skipped)
 
 
-def _header(path: Path, content: bytes, delimiter: str) -> list[str]:
-    if not content.strip():
-        raise MolarError(f"{path} is empty: it needs a header line and rows")
-    first = content[: content.find(b"\n") + 1] or content
-    options = csv.ParseOptions(delimiter=delimiter)
-    return csv.read_csv(io.BytesIO(first), parse_options=options).column_names
+def header_of(path: Path, delimiter: str) -> list[str]:
+    """Column names of a delimited file. Raises MolarError if the file is empty."""
+    with path.open("rb") as file:
+        first = file.readline()
+        if not first.strip() and not file.read().strip():
+            raise MolarError(f"{path} is empty: it needs a header line and rows")
+    try:
+        return csv.read_csv(io.BytesIO(first), parse_options=csv.ParseOptions(delimiter=delimiter)).column_names
+    except pa.ArrowInvalid as error:
+        raise unreadable(path, error) from None
 
 
-def interactions(
-    table: pa.Table, row: np.ndarray, file: str, columns: tuple[str, str, str, str | None], quarantine: Quarantine
-) -> Interactions:
-    """Type the columns (user, item, timestamp, rating or None) and quarantine the rows that do not fit."""
-    user_name, item_name, time_name, rating_name = columns
-    user, item = as_text(table[user_name], file), as_text(table[item_name], file)
-    timestamp, is_time = _whole_numbers(table[time_name])
-    checks = [
-        (_filled(user), "user is empty", table[user_name]),
-        (_filled(item), "item is empty", table[item_name]),
-        (is_time, "timestamp is not a whole number", table[time_name]),
-    ]
-    rating = None
-    if rating_name is not None:
-        rating, is_number = _numbers(table[rating_name])
-        checks.append((is_number, "rating is not a number", table[rating_name]))
-    good = np.ones(table.num_rows, dtype=np.bool_)
-    for fits, reason, column in checks:
-        bad = good & ~fits
-        if bad.any():
-            quarantine.add_rows(file, row[bad], reason, column.filter(pa.array(bad)).to_pylist())
-        good &= fits
-    user_code, user_ids = _codes(user.filter(pa.array(good)))
-    item_code, item_ids = _codes(item.filter(pa.array(good)))
-    return Interactions(
-        user=user_code,
-        item=item_code,
-        timestamp=timestamp[good],
-        rating=None if rating is None else rating[good],
-        row=row[good],
-        user_ids=user_ids,
-        item_ids=item_ids,
-    )
+def unreadable(path: Path, error: pa.ArrowInvalid) -> MolarError:
+    """What to say of a text file that Arrow cannot read at all: nearly always one that is not UTF-8."""
+    return MolarError(f"{path} cannot be read ({str(error).splitlines()[0]}): save it as UTF-8 text")
 
 
 def as_text(column: pa.ChunkedArray, file: str) -> pa.ChunkedArray:
@@ -140,21 +96,15 @@ def as_text(column: pa.ChunkedArray, file: str) -> pa.ChunkedArray:
         raise MolarError(f"{file}: a column of type {column.type} cannot be read: store it as text") from None
 
 
-def _filled(text: pa.ChunkedArray) -> np.ndarray:
+def filled(text: pa.ChunkedArray) -> np.ndarray:
+    """bool: where a column of text holds at least one character."""
     return pc.fill_null(pc.greater(pc.binary_length(text), 0), False).to_numpy()
 
 
-def _codes(text: pa.ChunkedArray) -> tuple[np.ndarray, list[str]]:
-    """int32 codes and the distinct values they stand for, in order of first appearance."""
-    encoded = text.combine_chunks().dictionary_encode()
-    if isinstance(encoded, pa.ChunkedArray):
-        encoded = encoded.combine_chunks()
-    return encoded.indices.to_numpy().astype(np.int32), encoded.dictionary.to_pylist()
-
-
-def _whole_numbers(column: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
+def whole_numbers(column: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
     """int64 values and a mask of those that are whole numbers; instants count in their own unit."""
     if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+        column = pc.ascii_trim_whitespace(column)
         fits = pc.fill_null(pc.match_substring_regex(column, WHOLE), False)
         return pc.if_else(fits, column, "0").cast(pa.int64()).to_numpy(), fits.to_numpy()
     if pa.types.is_date(column.type):
@@ -166,9 +116,10 @@ def _whole_numbers(column: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
     return pc.fill_null(column.cast(pa.int64()), 0).to_numpy(), pc.is_valid(column).to_numpy()
 
 
-def _numbers(column: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
+def numbers(column: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
     """float64 values and a mask of those that are finite numbers."""
     if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+        column = pc.ascii_trim_whitespace(column)
         column = pc.if_else(pc.match_substring_regex(column, NUMBER), column, None)
     value = pc.fill_null(column.cast(pa.float64()), float("nan")).to_numpy()
     return value, np.isfinite(value)

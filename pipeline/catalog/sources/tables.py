@@ -17,8 +17,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.catalog.quarantine import Quarantine
-from pipeline.catalog.raw import Raw, RawItem
-from pipeline.catalog.sources.rows import as_text, interactions, read_delimited
+from pipeline.catalog.raw import Interactions, Raw, RawItem
+from pipeline.catalog.sources.events import of_table, read_interactions
+from pipeline.catalog.sources.rows import as_text, header_of, read_delimited
 from pipeline.errors import MolarError
 from pipeline.params.ingest import Ingest, TablesColumns
 
@@ -32,10 +33,7 @@ def read(root: Path, params: Ingest, quarantine: Quarantine) -> Raw:
             f"or set ingest.min_rating to null"
         )
     interactions_path, items_path = _find(root, "interactions"), _find(root, "items")
-    table, row, interactions_read = _open(interactions_path, quarantine)
-    names = columns.user, columns.item, columns.timestamp, columns.rating
-    _require(interactions_path, table, dict(zip(("user", "item", "timestamp", "rating"), names, strict=True)))
-    events = interactions(table, row, interactions_path.name, names, quarantine)
+    events, interactions_read = _interactions(interactions_path, columns, quarantine)
     table, row, items_read = _open(items_path, quarantine)
     return Raw(
         root=root,
@@ -56,6 +54,18 @@ def _find(root: Path, name: str) -> Path:
     return found[0]
 
 
+def _interactions(path: Path, columns: TablesColumns, quarantine: Quarantine) -> tuple[Interactions, int]:
+    """The readable interactions, and how many rows were read."""
+    names = columns.user, columns.item, columns.timestamp, columns.rating
+    wanted = dict(zip(("user", "item", "timestamp", "rating"), names, strict=True))
+    if path.suffix == ".csv":
+        _require(path, header_of(path, ","), wanted)
+        return read_interactions(path, names, quarantine)
+    table, row, rows_read = _open(path, quarantine)
+    _require(path, table.column_names, wanted)
+    return of_table(table, row, path.name, names, quarantine), rows_read
+
+
 def _open(path: Path, quarantine: Quarantine) -> tuple[pa.Table, np.ndarray, int]:
     """The table, the row number of each row, and how many rows were read."""
     if path.suffix == ".csv":
@@ -67,14 +77,14 @@ def _open(path: Path, quarantine: Quarantine) -> tuple[pa.Table, np.ndarray, int
     return table, np.arange(table.num_rows, dtype=np.int64) + 1, table.num_rows
 
 
-def _require(path: Path, table: pa.Table, wanted: dict[str, str | None]) -> None:
+def _require(path: Path, present: list[str], wanted: dict[str, str | None]) -> None:
     """Every column that params name must be there; `wanted` maps the key in ingest.columns to the column's name."""
     for key, name in wanted.items():
-        if name is not None and name not in table.column_names:
+        if name is not None and name not in present:
             optional = key in ("rating", "text", "caption", "summary", "image")
             advice = f"correct ingest.columns.{key}" + (" or set it to null" if optional else "")
-            raise MolarError(f"{path} has no column '{name}' (it has {', '.join(table.column_names)}): {advice}")
-        if table.column_names.count(name) > 1:
+            raise MolarError(f"{path} has no column '{name}' (it has {', '.join(present)}): {advice}")
+        if name is not None and present.count(name) > 1:
             raise MolarError(f"{path} has more than one column '{name}': rename all but one")
 
 
@@ -89,8 +99,8 @@ def _items(
         "summary": columns.summary,
         "image": columns.image,
     }
-    _require(path, table, mapped)
-    _require(path, table, {f"attributes[{i}]": name for i, name in enumerate(columns.attributes)})
+    _require(path, table.column_names, mapped)
+    _require(path, table.column_names, {f"attributes[{i}]": name for i, name in enumerate(columns.attributes)})
     attributes = columns.attributes or [name for name in table.column_names if name not in mapped.values()]
 
     def words(name: str | None) -> list[str | None]:

@@ -52,10 +52,9 @@ def main(
 
 def listing() -> list[str]:
     """One line a preset: its name and the first line of its opening comment."""
-    lines = []
-    for path in sorted(PRESETS.glob("*.yaml")):
-        lines.append(f"{path.stem:<12}{path.read_text('utf-8').splitlines()[0].removeprefix('# ')}")
-    return lines
+    paths = sorted(PRESETS.glob("*.yaml"))
+    width = max((len(path.stem) for path in paths), default=0) + 2
+    return [f"{path.stem:<{width}}{path.read_text('utf-8').splitlines()[0].removeprefix('# ')}" for path in paths]
 
 
 def differences(document: Any, preset: Any, prefix: str = "") -> list[Difference]:

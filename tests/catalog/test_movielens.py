@@ -1,4 +1,4 @@
-"""Source `movielens`: both editions from a few lines, and the real ones where they are at hand."""
+"""Source `movielens`: every edition from a few lines, and the real ones where they are at hand."""
 
 import os
 from pathlib import Path
@@ -9,6 +9,7 @@ import pytest
 from pipeline.catalog import sources
 from pipeline.catalog.catalogue import open_items, open_sequences
 from pipeline.catalog.quarantine import Quarantine
+from pipeline.catalog.sources import movielens
 from pipeline.catalog.sources.movielens import _title_and_year
 from pipeline.errors import MolarError
 from tests.catalog.shop import ingest, ingest_params, png
@@ -38,6 +39,22 @@ def hundred_thousand(root: Path) -> Path:
         "1|Toy Story (1995)|01-Jan-1995||url|0|1|1\n2|unknown||||1|0|0\n3|Café (1990)|||url|0|0|1\n", "latin-1"
     )
     (root / "u.data").write_text("1\t3\t5\t30\n1\t1\t4\t30\n2\t2\t1\t7\n", "latin-1")
+    return root
+
+
+def as_csv(root: Path, tags: str | None = None) -> Path:
+    """ml-latest-small's manner: Windows line ends, quotes where a title holds commas or quotes, links beside."""
+    root.mkdir()
+    files = {
+        "movies.csv": "movieId,title,genres\n1,Toy Story (1995),Adventure|Children\n"
+        '2,"American President, The (1995)",Comedy\n'
+        '3,"""Great Performances"" Cats (1998)",Musical\n'
+        "4,Café 2007,(no genres listed)\n",
+        "ratings.csv": "userId,movieId,rating,timestamp\n7,2,4.5,978300760\n7,1,.5,978302109\n8,4,3.0,964982703\n",
+        "links.csv": "movieId,imdbId,tmdbId\n1,0114709,862\n",
+    }
+    for name, text in (files | ({} if tags is None else {"tags.csv": tags})).items():
+        (root / name).write_text(text, "utf-8", newline="\r\n")
     return root
 
 
@@ -73,6 +90,65 @@ def test_hundred_thousand(tmp_path) -> None:
     assert sequences.history(sequences.user_ids.index("1")).tolist() == [1, 2], "a tie keeps the order of u.data"
 
 
+def test_ten_million(tmp_path) -> None:
+    root = tmp_path / "raw"
+    root.mkdir()
+    (root / "movies.dat").write_text("1::Café (1995)::Drama\n2::M (1931)::(no genres listed)\n", "utf-8")
+    (root / "ratings.dat").write_text("1::1::4.5::838985046\n1::2::0.5::838983525\n", "utf-8")
+    (root / "tags.dat").write_text("15::4973::excellent!::1215184630\n", "utf-8")
+    assert movielens.recognises(root) == "MovieLens 10M (ratings.dat, movies.dat)"
+    raw = sources.read(params_of(root), Quarantine())
+    assert [(item.title, item.attributes) for item in raw.items] == [
+        ("Café", {"genres": "Drama", "year": "1995"}),
+        ("M", {"year": "1931"}),
+    ]
+    assert raw.interactions.rating is not None and raw.interactions.rating.tolist() == [4.5, 0.5]
+
+
+def test_csv_edition(tmp_path) -> None:
+    root = as_csv(tmp_path / "raw")
+    (root / "images").mkdir()
+    (root / "images" / "4.jpg").write_bytes(png())
+    artifact = ingest(params_of(root), tmp_path / "catalog")
+    items, sequences = open_items(artifact), open_sequences(artifact)
+    assert items.item_ids == ["4", "2", "1"]
+    assert items.titles == ["Café 2007", "The American President", "Toy Story"]
+    assert items.attributes == [
+        {},
+        {"genres": "Comedy", "year": "1995"},
+        {"genres": "Adventure, Children", "year": "1995"},
+    ]
+    assert items.has_image.tolist() == [True, False, False]
+    assert sequences.user_ids == ["8", "7"]
+    raw = sources.read(params_of(root), Quarantine())
+    assert raw.items[2].title == '"Great Performances" Cats'
+    assert raw.interactions.rating is not None and raw.interactions.rating.tolist() == [4.5, 0.5, 3.0]
+
+
+def test_tags_are_the_words_that_users_share(tmp_path) -> None:
+    rows = [(user, 1, tag) for tag in "fedcba" for user in "78"]  # five of six are kept, in alphabetical order
+    rows += [("9", 1, "F"), ("9", 1, " f "), ("7", 2, "mine"), ("7", 2, "mine"), ("7", 99, "x"), ("8", 99, "x")]
+    tags = "userId,movieId,tag,timestamp\n" + "".join(f"{user},{movie},{tag},9\n" for user, movie, tag in rows)
+    quarantine = Quarantine()
+    raw = sources.read(params_of(as_csv(tmp_path / "raw", tags + "7,1,  ,9\n7,1\n")), quarantine)
+    by_id = {item.item_id: item.attributes.get("tags") for item in raw.items}
+    assert by_id == {"1": "f, a, b, c, d", "2": None, "3": None, "4": None}, "one user's words are no tag"
+    assert sorted(quarantine.entries) == [
+        ("tags.csv", 20, "tag is empty", "  "),
+        ("tags.csv", 21, "wrong number of fields", "7,1"),
+    ]
+    assert raw.rows_read["tags.csv"] == 20
+
+
+def test_a_csv_without_a_column(tmp_path) -> None:
+    root = as_csv(tmp_path / "raw", "userId,movieId,word,timestamp\n")
+    with pytest.raises(MolarError) as error:
+        sources.read(params_of(root), Quarantine())
+    assert str(error.value) == (
+        f"{root}/tags.csv has no column 'tag' (it has userId, movieId, word, timestamp): unpack the archive again"
+    )
+
+
 def test_minimum_rating(tmp_path) -> None:
     artifact = ingest(params_of(one_million(tmp_path / "raw"), min_rating=4.0), tmp_path / "catalog")
     assert open_items(artifact).item_ids == ["2", "3"]
@@ -95,12 +171,12 @@ def test_lines_that_do_not_fit(tmp_path) -> None:
     assert raw.rows_read == {"ratings.dat": 5, "movies.dat": 5, "movies_extrainfos.dat": 3}
 
 
-def test_neither_edition(tmp_path) -> None:
+def test_no_edition(tmp_path) -> None:
     with pytest.raises(MolarError) as error:
         sources.read(params_of(tmp_path), Quarantine())
     assert str(error.value) == (
-        f"{tmp_path} holds neither ratings.dat and movies.dat (MovieLens-1M) nor u.data, u.item and u.genre "
-        f"(MovieLens-100K): point ingest.path at the unpacked archive"
+        f"{tmp_path} is no MovieLens: it needs ratings.dat and movies.dat (1M, 10M), u.data, u.item and u.genre "
+        f"(100K), or ratings.csv and movies.csv (later): point ingest.path at the unpacked archive"
     )
 
 
@@ -110,7 +186,7 @@ def test_a_tab_among_double_colons(tmp_path) -> None:
     with pytest.raises(MolarError) as error:
         sources.read(params_of(root), Quarantine())
     assert str(error.value) == (
-        f"{root}/ratings.dat holds a TAB: MovieLens-1M separates fields by '::' alone, unpack it again"
+        f"{root}/ratings.dat holds a TAB: MovieLens separates fields by '::' alone here, unpack it again"
     )
 
 
@@ -122,6 +198,9 @@ def test_a_tab_among_double_colons(tmp_path) -> None:
         ("Promise, The (La Promesse) (1996)", "The Promise (La Promesse)", "1996"),
         ("Two Friends (1986) ", "Two Friends", "1986"),
         ("Land Before Time III (1995) (V)", "Land Before Time III", "1995"),
+        ("Death Note: Desu nôto (2006–2007)", "Death Note: Desu nôto", "2006"),
+        ("Fawlty Towers (1975-)", "Fawlty Towers", "1975"),
+        ("Cyclo, The (Xich lo, La) (1995)", "The Cyclo (Xich lo, La)", "1995"),
         ("unknown", None, None),
         ("2001: A Space Odyssey (1968)", "2001: A Space Odyssey", "1968"),
     ],

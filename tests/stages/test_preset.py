@@ -110,4 +110,4 @@ def test_the_presets_in_the_repository_give_params_that_run(name: str) -> None:
 
 
 def test_without_a_name_they_are_listed() -> None:
-    assert molar() == (0, ["films       Films"])
+    assert molar() == (0, ["films  Films"])

@@ -1,80 +1,97 @@
-"""Source `movielens`: the unpacked GroupLens archives, MovieLens-1M or MovieLens-100K.
+"""Source `movielens`: the unpacked GroupLens archives.
 
-    1M    ratings.dat  user::item::rating::timestamp        movies.dat  id::title (year)::genre|genre   (latin-1)
-    100K  u.data       user TAB item TAB rating TAB time    u.item      id|title (year)|...|19 flags    (latin-1)
+    1M, 10M  ratings.dat  user::item::rating::timestamp        movies.dat  id::title (year)::genre|genre
+    100K     u.data       user TAB item TAB rating TAB time    u.item      id|title (year)|...|19 flags
+    20M, 25M, 32M, latest, latest-small                        the CSV editions: see movielens_csv.py
 
-Optional beside either: `images/<movie id>.jpg` (posters) and `movies_extrainfos.dat` (UTF-8, 11 fields
+1M and 100K are latin-1, all others UTF-8; 10M's tags.dat is not read, nor links and genomes of the CSV editions.
+Optional beside any: `images/<movie id>.jpg` (posters) and `movies_extrainfos.dat` (UTF-8, 11 fields
 `id::title::year::rated::released::genres::director::writers::actors::plot::poster url`, from OMDb through MeLU).
-An item's text is its plot; its attributes are genres, year and director. Posters carry no caption.
+An item's text is its plot; its attributes are genres, year, director and, of CSV editions, the users' tags. Posters
+carry no caption.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 from pipeline.catalog.quarantine import Quarantine
-from pipeline.catalog.raw import Raw, RawItem
+from pipeline.catalog.raw import Interactions, Raw, RawItem
+from pipeline.catalog.sources import movielens_csv
 from pipeline.catalog.sources.events import of_table
+from pipeline.catalog.sources.items import distinct, pictures
 from pipeline.catalog.sources.rows import read_delimited
 from pipeline.errors import MolarError
 from pipeline.params.ingest import Ingest
 
+NEEDS = "ratings.dat and movies.dat (1M, 10M), u.data, u.item and u.genre (100K), or ratings.csv and movies.csv (later)"
+DOUBLE_COLON = ("ratings.dat", "movies.dat")
+HUNDRED_THOUSAND = ("u.data", "u.item", "u.genre")
 COLUMNS = ["user", "item", "rating", "timestamp"]
 EXTRAS = "movies_extrainfos.dat"
 EXTRA_FIELDS, DIRECTOR, PLOT = 11, 6, 9
 FIRST_FLAG = 5  # of u.item; one column per line of u.genre follows
-NOTHING = {"", "N/A", "unknown"}
+NOTHING = {"", "N/A", "unknown", "(no genres listed)"}
+
+Line = tuple[int, str, str, list[str]]  # row, movie id, title as written, genres
+
+
+def recognises(root: Path) -> str | None:
+    """The edition that the folder holds, in words; None if it holds none."""
+    files = _edition(root)
+    if files is None or (files == movielens_csv.FILES and not movielens_csv.is_ratings(root / files[0])):
+        return None
+    dat = "MovieLens 10M" if (root / "tags.dat").is_file() else "MovieLens 1M"
+    names = {DOUBLE_COLON: dat, HUNDRED_THOUSAND: "MovieLens 100K", movielens_csv.FILES: "MovieLens as CSV"}
+    return f"{names[files]} ({', '.join(files)})"
 
 
 def read(root: Path, params: Ingest, quarantine: Quarantine) -> Raw:
-    """Ratings and movies. Raises MolarError if the folder holds neither edition."""
-    if (root / "ratings.dat").is_file() and (root / "movies.dat").is_file():
-        ratings, movies, delimiter = root / "ratings.dat", root / "movies.dat", b"::"
-        genres: list[str] | None = None
-    elif all((root / name).is_file() for name in ("u.data", "u.item", "u.genre")):
-        ratings, movies, delimiter = root / "u.data", root / "u.item", b"\t"
-        genres = [line.split("|")[0] for line in (root / "u.genre").read_text("latin-1").split("\n") if line.strip()]
-    else:
-        raise MolarError(
-            f"{root} holds neither ratings.dat and movies.dat (MovieLens-1M) nor u.data, u.item and u.genre "
-            f"(MovieLens-100K): point ingest.path at the unpacked archive"
-        )
-    content = ratings.read_bytes()
-    if delimiter != b"\t":
-        if b"\t" in content:  # it would become a separator below
-            raise MolarError(f"{ratings} holds a TAB: MovieLens-1M separates fields by '::' alone, unpack it again")
-        content = content.replace(delimiter, b"\t")
-    table, row, ratings_read = read_delimited(ratings, content, quarantine, delimiter="\t", names=COLUMNS)
-    events = of_table(table, row, ratings.name, ("user", "item", "timestamp", "rating"), quarantine)
-    rows_read = {ratings.name: ratings_read}
+    """Ratings and movies. Raises MolarError if the folder holds no edition, or a file of it is damaged."""
+    files = _edition(root)
+    if files is None:
+        raise MolarError(f"{root} is no MovieLens: it needs {NEEDS}: point ingest.path at the unpacked archive")
+    ratings, movies = root / files[0], root / files[1]
+    tags: dict[str, str] = {}
     directors: dict[str, str] = {}
     plots: dict[str, str] = {}
+    rows_read: dict[str, int] = {}
+    if files == movielens_csv.FILES:
+        events, rows_read[ratings.name] = movielens_csv.ratings(ratings, quarantine)
+        lines, rows_read[movies.name] = movielens_csv.movies(movies, quarantine)
+        tags_path = root / movielens_csv.TAGS_FILE
+        if tags_path.is_file():
+            tags, rows_read[tags_path.name] = movielens_csv.tags(tags_path, quarantine)
+    else:
+        events, rows_read[ratings.name] = _ratings(ratings, quarantine)
+        lines, rows_read[movies.name] = _movies(movies, quarantine)
     if (root / EXTRAS).is_file():
         directors, plots, rows_read[EXTRAS] = _extras(root / EXTRAS, quarantine)
-    posters = {path.stem: f"images/{path.name}" for path in sorted((root / "images").glob("*.jpg"))}
-    items: dict[str, RawItem] = {}
-    rows_read[movies.name] = 0
-    for number, line in _lines(movies, "latin-1"):
-        rows_read[movies.name] += 1
-        movie = _movie(number, line, genres)
-        if movie is None:
-            quarantine.add(movies.name, number, "wrong number of fields", line)
-        elif movie.item_id in items:
-            quarantine.add(movies.name, number, "item id stands in an earlier row too", movie.item_id)
-        else:
-            director = {"director": directors[movie.item_id]} if movie.item_id in directors else {}
-            items[movie.item_id] = replace(
-                movie,
-                text=plots.get(movie.item_id),
-                attributes=movie.attributes | director,
-                image=posters.get(movie.item_id),
+    posters = pictures(root)
+    items = []
+    for row, item_id, title, genres in lines:
+        name, year = _title_and_year(title)
+        attributes = {
+            "genres": ", ".join(genre for genre in genres if genre not in NOTHING),
+            "year": year,
+            "director": directors.get(item_id),
+            "tags": tags.get(item_id),
+        }
+        items.append(
+            RawItem(
+                item_id=item_id,
+                row=row,
+                title=name,
+                text=plots.get(item_id),
+                attributes={key: value for key, value in attributes.items() if value},
+                image=posters.get(item_id),
             )
+        )
     return Raw(
         root=root,
-        items=list(items.values()),
+        items=distinct(items, movies.name, quarantine),
         interactions=events,
         items_file=movies.name,
         interactions_file=ratings.name,
@@ -82,35 +99,70 @@ def read(root: Path, params: Ingest, quarantine: Quarantine) -> Raw:
     )
 
 
-def _lines(path: Path, encoding: str) -> Iterator[tuple[int, str]]:
+def _edition(root: Path) -> tuple[str, ...] | None:
+    """The files of the edition in the folder, ratings and movies first."""
+    for files in (DOUBLE_COLON, HUNDRED_THOUSAND, movielens_csv.FILES):
+        if all((root / name).is_file() for name in files):
+            return files
+    return None
+
+
+def _ratings(path: Path, quarantine: Quarantine) -> tuple[Interactions, int]:
+    """The ratings of ratings.dat or u.data, and how many rows were read."""
+    content = path.read_bytes()
+    if path.name in DOUBLE_COLON:
+        if b"\t" in content:  # it would become a separator below
+            raise MolarError(f"{path} holds a TAB: MovieLens separates fields by '::' alone here, unpack it again")
+        content = content.replace(b"::", b"\t")
+    table, row, read = read_delimited(path, content, quarantine, delimiter="\t", names=COLUMNS)
+    return of_table(table, row, path.name, ("user", "item", "timestamp", "rating"), quarantine), read
+
+
+def _movies(path: Path, quarantine: Quarantine) -> tuple[list[Line], int]:
+    """The movies of movies.dat or u.item, and how many rows were read."""
+    flags = None
+    if path.name in HUNDRED_THOUSAND:
+        genres = (path.parent / "u.genre").read_text("latin-1").split("\n")
+        flags = [line.split("|")[0] for line in genres if line.strip()]
+    content = path.read_bytes()
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError:  # 100K and 1M; their accented letters are no UTF-8
+        text = content.decode("latin-1")
+    movies, read = [], 0
+    for number, line in _lines(text):
+        read += 1
+        movie = _movie(number, line, flags)
+        if movie is None:
+            quarantine.add(path.name, number, "wrong number of fields", line)
+        else:
+            movies.append(movie)
+    return movies, read
+
+
+def _lines(text: str) -> Iterator[tuple[int, str]]:
     """(line number from 1, line) but for blank lines. Plots hold odd line separators: only a line feed counts."""
-    for number, line in enumerate(path.read_bytes().decode(encoding).split("\n"), start=1):
+    for number, line in enumerate(text.split("\n"), start=1):
         if line.strip():
             yield number, line.rstrip("\r")
 
 
-def _movie(number: int, line: str, flags: list[str] | None) -> RawItem | None:
+def _movie(number: int, line: str, flags: list[str] | None) -> Line | None:
     """What a line says, of u.item if `flags` (the genres) are given, else of movies.dat; None if it is malformed."""
     if flags is None:
         item_id, *words, names = line.split("::")
-        if not words:
-            return None
-        title, genres = "::".join(words), names.split("|")
-    else:
-        fields = line.split("|")
-        if len(fields) != FIRST_FLAG + len(flags):
-            return None
-        item_id, title = fields[:2]
-        genres = [flag for flag, value in zip(flags, fields[FIRST_FLAG:], strict=True) if value == "1"]
-    name, year = _title_and_year(title)
-    attributes = {"genres": ", ".join(genre for genre in genres if genre not in NOTHING), "year": year}
-    return RawItem(item_id, number, name, attributes={key: value for key, value in attributes.items() if value})
+        return (number, item_id, "::".join(words), names.split("|")) if words else None
+    fields = line.split("|")
+    if len(fields) != FIRST_FLAG + len(flags):
+        return None
+    genres = [flag for flag, value in zip(flags, fields[FIRST_FLAG:], strict=True) if value == "1"]
+    return number, fields[0], fields[1], genres
 
 
 def _title_and_year(title: str) -> tuple[str | None, str | None]:
-    """The words as one says them and the year: `Fugitive, The (1993)` gives `The Fugitive` and `1993`."""
+    """The words as one says them and the first year: `Fugitive, The (1993)` gives `The Fugitive` and `1993`."""
     name, year = title.strip(), None
-    if match := re.fullmatch(r"(.*?)\s*\((\d{4})\)\s*(\(V\))?", name):
+    if match := re.fullmatch(r"(.*?)\s*\((\d{4})(?:[-–](?:\d{4})?)?\)\s*(\(V\))?", name):
         name, year = match[1], match[2]
     if match := re.fullmatch(r"(.+?), (The|A|An)( \(.+\))?", name):
         name = f"{match[2]} {match[1]}{match[3] or ''}"
@@ -121,7 +173,7 @@ def _extras(path: Path, quarantine: Quarantine) -> tuple[dict[str, str], dict[st
     """Directors and plots by movie id, and how many rows were read."""
     directors, plots, read = {}, {}, 0
     try:
-        for number, line in _lines(path, "utf-8"):
+        for number, line in _lines(path.read_bytes().decode("utf-8")):
             read += 1
             fields = line.split("::")
             if len(fields) < EXTRA_FIELDS:

@@ -23,6 +23,17 @@ from pipeline.catalog.sources.rows import as_text, header_of, read_delimited
 from pipeline.errors import MolarError
 from pipeline.params.ingest import Ingest, TablesColumns
 
+NEEDS = "interactions and items, each .csv or .parquet"
+
+
+def recognises(root: Path) -> str | None:
+    """The two tables, if both are there in one format or the other; None if not."""
+    found = [path for name in ("interactions", "items") for path in sorted(root.glob(f"{name}.*"))]
+    tables = [path for path in found if path.suffix in (".csv", ".parquet")]
+    if {path.stem for path in tables} != {"interactions", "items"}:
+        return None
+    return f"own tables ({', '.join(path.name for path in tables)})"
+
 
 def read(root: Path, params: Ingest, quarantine: Quarantine) -> Raw:
     """Both tables. Raises MolarError if a table or a named column is missing."""

@@ -24,7 +24,7 @@ class TablesColumns(Section):
 
 
 class Ingest(Section):
-    source: Literal["tables", "movielens"]
+    source: Literal["tables", "movielens", "amazon", "pixelrec"]
     path: str  # the raw folder; also the stage's dependency in dvc.yaml
     columns: TablesColumns  # source `tables` only
     min_rating: float | None  # keep interactions rated at least this

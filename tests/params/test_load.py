@@ -55,7 +55,10 @@ MISTAKES: list[tuple[dict[str, Any], str]] = [
     # out of range
     ({"seed": -1}, "seed = -1: should be greater than or equal to 0"),
     ({"train_teacher": {"sasrec": {"dropout": 1.5}}}, "train_teacher.sasrec.dropout = 1.5: should be less than 1"),
-    ({"ingest": {"source": "amazon"}}, "ingest.source = 'amazon': should be 'tables' or 'movielens'"),
+    (
+        {"ingest": {"source": "netflix"}},
+        "ingest.source = 'netflix': should be 'tables', 'movielens', 'amazon' or 'pixelrec'",
+    ),
     (
         {"finetune_mirm": {"learning_rate": float("nan")}},
         "finetune_mirm.learning_rate = nan: should be a finite number",

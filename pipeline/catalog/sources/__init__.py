@@ -5,11 +5,16 @@ from pathlib import Path
 
 from pipeline.catalog.quarantine import Quarantine
 from pipeline.catalog.raw import Raw
-from pipeline.catalog.sources import movielens, tables
+from pipeline.catalog.sources import amazon, movielens, pixelrec, tables
 from pipeline.errors import MolarError
 from pipeline.params.ingest import Ingest
 
-SOURCES: dict[str, Callable[[Path, Ingest, Quarantine], Raw]] = {"tables": tables.read, "movielens": movielens.read}
+SOURCES: dict[str, Callable[[Path, Ingest, Quarantine], Raw]] = {
+    "tables": tables.read,
+    "movielens": movielens.read,
+    "amazon": amazon.read,
+    "pixelrec": pixelrec.read,
+}
 
 
 def read(params: Ingest, quarantine: Quarantine) -> Raw:

@@ -30,7 +30,7 @@ LONGEST_HEADER = 1 << 16  # bytes
 def recognises(root: Path) -> str | None:
     """What lies in the folder, in words; None if it is no PixelRec."""
     events, items = _candidates(root)
-    return f"PixelRec: {events[0].name}, {items[0].name}" if len(events) == len(items) == 1 else None
+    return f"PixelRec: {events[0].name}, {_name(root, items[0])}" if len(events) == len(items) == 1 else None
 
 
 def read(root: Path, params: Ingest, quarantine: Quarantine) -> Raw:
@@ -83,7 +83,10 @@ def _name(root: Path, path: Path) -> str:
 
 def _items(root: Path, path: Path, quarantine: Quarantine) -> tuple[list[RawItem], int]:
     name = _name(root, path)
-    table, row, read = read_delimited(path, path.read_bytes(), quarantine, delimiter=",", names=None)
+    bad_lines = Quarantine()  # kept by the file's own name, which the two tables may share
+    table, row, read = read_delimited(path, path.read_bytes(), bad_lines, delimiter=",", names=None)
+    for _, number, reason, value in bad_lines.entries:
+        quarantine.add(name, number, reason, value)
     for column in ITEM_COLUMNS:
         if column not in table.column_names:
             raise MolarError(f"{path} has no column '{column}' (it has {', '.join(table.column_names)})")

@@ -24,7 +24,9 @@ class TablesColumns(Section):
 
 
 class Ingest(Section):
-    source: Literal["auto", "tables", "movielens", "recbole"]  # auto: whichever recognises the folder
+    source: Literal[
+        "auto", "tables", "movielens", "recbole", "amazon", "pixelrec"
+    ]  # auto: whichever recognises the folder
     path: str  # the raw folder; also the stage's dependency in dvc.yaml
     columns: TablesColumns  # source `tables` only
     min_rating: float | None  # keep interactions rated at least this

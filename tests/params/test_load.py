@@ -57,7 +57,7 @@ MISTAKES: list[tuple[dict[str, Any], str]] = [
     ({"train_teacher": {"sasrec": {"dropout": 1.5}}}, "train_teacher.sasrec.dropout = 1.5: should be less than 1"),
     (
         {"ingest": {"source": "netflix"}},
-        "ingest.source = 'netflix': should be 'auto', 'tables', 'movielens' or 'recbole'",
+        "ingest.source = 'netflix': should be 'auto', 'tables', 'movielens', 'recbole', 'amazon' or 'pixelrec'",
     ),
     (
         {"finetune_mirm": {"learning_rate": float("nan")}},

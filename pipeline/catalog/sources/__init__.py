@@ -5,7 +5,7 @@ from typing import Protocol
 
 from pipeline.catalog.quarantine import Quarantine
 from pipeline.catalog.raw import Raw
-from pipeline.catalog.sources import movielens, recbole, tables
+from pipeline.catalog.sources import amazon, movielens, pixelrec, recbole, tables
 from pipeline.errors import MolarError
 from pipeline.params.ingest import Ingest
 from pipeline.progress import say
@@ -27,6 +27,8 @@ SOURCES: dict[str, Source] = {  # by the names that ingest.source takes
     "tables": tables,
     "movielens": movielens,
     "recbole": recbole,
+    "amazon": amazon,
+    "pixelrec": pixelrec,
 }
 
 

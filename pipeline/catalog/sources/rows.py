@@ -52,7 +52,7 @@ def read_delimited(
                 invalid_row_handler=on_invalid if tolerant else None,
             ),
             convert_options=csv.ConvertOptions(
-                column_types=dict.fromkeys(names or header_of(path, delimiter), pa.string())
+                column_types=dict.fromkeys(names or _names_in(content, path, delimiter), pa.string())
             ),
         )
 
@@ -75,8 +75,14 @@ def header_of(path: Path, delimiter: str) -> list[str]:
     """Column names of a delimited file. Raises MolarError if the file is empty."""
     with path.open("rb") as file:
         first = file.readline()
-        if not first.strip() and not file.read().strip():
-            raise MolarError(f"{path} is empty: it needs a header line and rows")
+        return _names_in(first if first.strip() else first + file.read(), path, delimiter)
+
+
+def _names_in(content: bytes, path: Path, delimiter: str) -> list[str]:
+    """Column names in the first line of `content`."""
+    if not content.strip():
+        raise MolarError(f"{path} is empty: it needs a header line and rows")
+    first = content[: content.find(b"\n") + 1] or content
     try:
         return csv.read_csv(io.BytesIO(first), parse_options=csv.ParseOptions(delimiter=delimiter)).column_names
     except pa.ArrowInvalid as error:

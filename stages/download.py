@@ -31,33 +31,33 @@ def main(
     """Download a public data set into data/raw/, or the pictures of the one that ingest reads."""
     from pipeline.catalog import download
     from pipeline.errors import MolarError
+    from pipeline.progress import say
 
-    if name == "images":
-        _images(category, workers or 8, limit)
-        return
-    if workers or limit:
+    if name != "images" and (workers or limit):
         raise MolarError("--workers and --limit go with `molar download images` alone: leave them out")
+    if category and name in ("", "images", "pixelrec"):
+        raise MolarError("--category goes with amazon-2023 alone: leave it out")
     if not name:
         for line in download.listing():
             print(line)
     elif name == "pixelrec":
         print(download.PIXELREC, end="")
+    elif name == "images":
+        _images(workers or 8, limit)
     else:
         data = download.published(name, category)
         with running("download") as run:
             target = download.download(data, RAW)
             run.done(name, target)
+        say(f"next: dvc add {target}, and ingest.path in params.yaml: `molar preset` lists whole settings")
 
 
-def _images(category: str | None, workers: int, limit: int | None) -> None:
+def _images(workers: int, limit: int | None) -> None:
     from pathlib import Path
 
     from pipeline.catalog.download_images import download_images, picture_urls, show
-    from pipeline.errors import MolarError
     from pipeline.params import load_params
 
-    if category:
-        raise MolarError("--category goes with amazon-2023 alone: leave it out")
     params = load_params().ingest
     root = Path(params.path)
     with running("download") as run:

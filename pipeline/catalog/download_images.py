@@ -43,7 +43,7 @@ class Report:
 
     there: int = 0  # before
     fetched: int = 0
-    left: int = 0  # beyond the limit
+    left: int = 0  # beyond the limit, and never tried
     failed: list[tuple[str, str, str]] = field(default_factory=list)  # item, url, reason; earlier calls' as well
 
 
@@ -98,21 +98,21 @@ def download_images(urls: Iterable[tuple[str, str]], root: Path, *, workers: int
     """
     folder = root / "images"
     report = Report()
+    wanted: dict[str, str] = {}
+    for item, url in urls:
+        wanted.setdefault(item, url)
     with writing(folder):
         folder.mkdir(exist_ok=True)
         for leftover in folder.glob(".*.partial"):
             leftover.unlink()
         stems = {path.stem for path in folder.iterdir() if path.suffix in DOWNLOADED}
-        wanted: dict[str, str] = {}
-        for item, url in urls:
-            wanted.setdefault(item, url)
         missing = [(item, url) for item, url in wanted.items() if file_stem(item) not in stems]
         report.there = len(wanted) - len(missing)
         ids = {item for item, _ in missing}
         failed = {row[0]: row for row in _earlier(folder / FAILED) if row[0] in ids}
         missing.sort(key=lambda job: job[0] in failed)  # stable: what was never tried comes first
         jobs = missing[:limit]
-        report.left = len(missing) - len(jobs)
+        report.left = sum(item not in failed for item, _ in missing[len(jobs) :])
         try:
             with bar("download images", total=len(jobs), unit="images") as progress:
                 for item, url, reason in _all(jobs, folder, workers):
@@ -137,7 +137,7 @@ def show(report: Report, folder: Path) -> None:
     if report.failed:
         say(f"  {folder / FAILED} names them; the same command tries them again")
     if report.left:
-        say(f"  {report.left:,} more are missing: run without --limit, or again")
+        say(f"  {report.left:,} more are missing, beyond --limit")
 
 
 def _all(jobs: list[tuple[str, str]], folder: Path, workers: int) -> Iterator[tuple[str, str, str | None]]:

@@ -51,7 +51,7 @@ def file_stem(item_id: str) -> str:
     Ids are data: what could leave the folder, hide or be read in two ways is escaped, what is too long for a file
     system is hashed. Different ids have different stems.
     """
-    stem = re.sub(r"^\.", "%2E", quote(item_id, safe=""))
+    stem = re.sub(r"^\.", "%2E", quote(item_id, safe="", errors="surrogatepass"))
     return stem if len(stem) <= LONGEST_STEM else hashlib.sha256(item_id.encode("utf-8", "surrogatepass")).hexdigest()
 
 

@@ -7,6 +7,7 @@ in all. While it is written, no more bytes are taken than it claimed, and its CR
 
 from __future__ import annotations
 
+import errno
 import re
 import shutil
 import stat
@@ -66,7 +67,16 @@ def _unpack(archive: Path, folder: Path) -> None:
                             written += len(chunk)
                             progress.advance(written // 1000 - progress.done)
     except DAMAGED as error:
-        raise MolarError(f"{archive} is no zip archive or damaged ({error}): remove it and download it again") from None
+        raise _damaged(archive, error) from None
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # a position that no file has: the archive's, not the disk's
+            raise
+        raise _damaged(archive, error) from None
+
+
+def _damaged(archive: Path, error: Exception) -> MolarError:
+    reason = str(error).splitlines()[0][:120] if str(error) else "it ends too early"
+    return MolarError(f"{archive} is no zip archive or damaged ({reason}): remove it and download it again")
 
 
 def _check(archive: Path, members: list[zipfile.ZipInfo]) -> None:

@@ -63,13 +63,13 @@ def test_what_is_there_is_left_alone_and_nobody_is_asked(
 ) -> None:
     (tmp_path / "films").mkdir()
     download(films(publisher), tmp_path)
-    assert capsys.readouterr().err == (
-        f"{tmp_path}/films is there already: remove or rename it to download it again\n"
-    )
+    assert capsys.readouterr().err == (f"{tmp_path}/films is there already: remove or rename it to download it again\n")
     assert publisher.asked == [] and list((tmp_path / "films").iterdir()) == []
 
 
-@pytest.mark.parametrize("text", [f"{MD5}  films.zip", f"MD5 (films.zip) = {MD5}", MD5.upper(), f"{MD5} *films.zip\r\n"])
+@pytest.mark.parametrize(
+    "text", [f"{MD5}  films.zip", f"MD5 (films.zip) = {MD5}", MD5.upper(), f"{MD5} *films.zip\r\n"]
+)
 def test_every_way_of_writing_a_checksum_file_is_read(publisher: Publisher, tmp_path: Path, text: str) -> None:
     publisher.files[f"{ZIP}.md5"] = text.encode()
     download(films(publisher), tmp_path)

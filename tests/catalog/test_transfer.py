@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from pipeline.catalog import web
 from pipeline.catalog.transfer import fetch
 from pipeline.errors import MolarError
-from tests.catalog.publisher import Publisher, only_this_machine, publishing
+from tests.catalog.publisher import SILENCE, Publisher, only_this_machine, publishing
 
 CONTENT = random.Random(0).randbytes(40_000)
 PATH = "/data/films.zip"
@@ -61,8 +61,10 @@ def test_a_server_that_fails_once_is_asked_again(publisher: Publisher, tmp_path:
 
 @pytest.mark.parametrize("mishap", ["cut", "reset", "stall"])
 def test_what_was_received_before_a_break_is_not_asked_for_again(
-    publisher: Publisher, tmp_path: Path, mishap: str
+    publisher: Publisher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mishap: str
 ) -> None:
+    if mishap == "stall":
+        monkeypatch.setattr(web, "TIMEOUT_SECONDS", SILENCE)
     publisher.mishaps[PATH] = [(mishap, 15_000), (mishap, 10_000)]
     assert fetched(publisher, tmp_path) == CONTENT
     assert publisher.ranges_asked() == [None, "bytes=15000-", "bytes=25000-"]

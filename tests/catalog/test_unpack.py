@@ -66,9 +66,7 @@ def test_a_top_folder_of_the_same_name_is_not_repeated(tmp_path: Path, top: str)
     ["../evil", "/evil", "films/../../evil", "films/..", "C:evil", "c:/evil", "..\\evil", "films\\evil", "//host/evil"],
 )
 def test_a_member_that_would_leave_the_folder(tmp_path: Path, name: str) -> None:
-    assert refused(tmp_path, member(name)) == (
-        f"not unpacked: its member {name!r} would be written outside the folder"
-    )
+    assert refused(tmp_path, member(name)) == (f"not unpacked: its member {name!r} would be written outside the folder")
 
 
 @pytest.mark.parametrize("kind", [stat.S_IFLNK, stat.S_IFCHR, stat.S_IFBLK, stat.S_IFIFO, stat.S_IFSOCK])

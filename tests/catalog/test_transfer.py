@@ -88,7 +88,11 @@ def test_a_server_that_knows_no_ranges_sends_everything_again(publisher: Publish
     assert publisher.ranges_asked() == [None, "bytes=15000-"]
 
 
-def test_a_file_that_changed_in_between_is_never_glued_to_the_old_one(publisher: Publisher, tmp_path: Path) -> None:
+@pytest.mark.parametrize("careless", [False, True])
+def test_a_file_that_changed_in_between_is_never_glued_to_the_old_one(
+    publisher: Publisher, tmp_path: Path, careless: bool
+) -> None:
+    publisher.careless = careless
     publisher.mishaps[PATH] = [("cut", 15_000), *[500] * web.ATTEMPTS]
     refused(publisher, tmp_path)
     publisher.files[PATH] = CONTENT[::-1]
@@ -97,6 +101,7 @@ def test_a_file_that_changed_in_between_is_never_glued_to_the_old_one(publisher:
 
 def test_a_partial_file_of_another_url_is_started_over(publisher: Publisher, tmp_path: Path) -> None:
     publisher.files["/other.zip"] = CONTENT[::-1]
+    publisher.etag, publisher.last_modified = None, "Sat, 01 Jan 2000 00:00:00 GMT"  # the same for both
     publisher.mishaps[PATH] = [("cut", 15_000), *[500] * web.ATTEMPTS]
     refused(publisher, tmp_path)
     fetch(publisher.url("/other.zip"), tmp_path / "films.zip")

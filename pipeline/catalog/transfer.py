@@ -113,13 +113,14 @@ def _go_on(url: str, partial: Path) -> None:
             raise _started_over(partial, "the server sent another part than the one asked for")
         if response.length is not None:
             check_room(partial.parent, response.length)
-        _note_of(partial).write_text(json.dumps({"url": url, "validator": now or (validator if start else None)}))
         name = partial.name.removesuffix(".partial") + (f" from {size(start)} on" if start else "")
         # unbuffered: whatever kills us, the bytes that came are there next time
         with (
             partial.open("ab" if start else "wb", buffering=0) as handle,
             bar(name, None if response.length is None else response.length // 1000, "kB") as progress,
         ):
+            # only now: beside bytes of an older file, the new validator would vouch for them
+            _note_of(partial).write_text(json.dumps({"url": url, "validator": now or (validator if start else None)}))
             received = 0
             for chunk in chunks(response):
                 view = memoryview(chunk)

@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-DEMO = Path("data/raw/demo")
+RAW = Path("data/raw")
+DEMO = RAW / "demo"
 WORLD = Path("data/world")  # the demo world's truth; only `evaluate` may read it, for the oracle
 CATALOG = Path("data/catalog")
 TEACHER = Path("data/teacher")

@@ -7,15 +7,20 @@ The bytes depend on the source file and the params alone (and on the Pillow that
 
 from __future__ import annotations
 
+import hashlib
 import io
+import re
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import quote
 
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 JPEG_QUALITY = 90
+DOWNLOADED = (".jpg", ".png", ".gif", ".webp")  # suffixes of what `molar download images` writes
+LONGEST_STEM = 200  # bytes; file systems take 255
 LONGEST_TO_SHORTEST = 100  # Qwen2-VL's processor refuses 200, hours into a run
 
 
@@ -25,12 +30,37 @@ class UnusableImageError(Exception):
 
 def locate(root: Path, name: str) -> Path:
     """The file that an item table names: inside `root/images`, else relative to `root`. Never outside `root`."""
+    if is_url(name):
+        raise UnusableImageError("picture was not downloaded, run `molar download images`")
     for path in (root / "images" / name, root / name):
         if path.is_file():
             if not path.resolve().is_relative_to(root.resolve()):
                 raise UnusableImageError("picture lies outside the raw folder")
             return path
     raise UnusableImageError("picture file not found")
+
+
+def is_url(name: str) -> bool:
+    """Whether an item table names its picture by address, not by file."""
+    return name.startswith(("http://", "https://"))
+
+
+def file_stem(item_id: str) -> str:
+    """The name, without suffix, of the downloaded picture of an item: the id itself wherever it is harmless.
+
+    Ids are data: what could leave the folder, hide or be read in two ways is escaped, what is too long for a file
+    system is hashed. Different ids have different stems.
+    """
+    stem = re.sub(r"^\.", "%2E", quote(item_id, safe="", errors="surrogatepass"))
+    return stem if len(stem) <= LONGEST_STEM else hashlib.sha256(item_id.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def downloaded(root: Path, item_id: str) -> str | None:
+    """The name inside `root` of the picture that `molar download images` got for an item; None: there is none."""
+    for suffix in DOWNLOADED:
+        if (root / "images" / f"{file_stem(item_id)}{suffix}").is_file():
+            return f"images/{file_stem(item_id)}{suffix}"
+    return None
 
 
 def encode(path: Path, image_size: int, max_image_pixels: int) -> bytes:

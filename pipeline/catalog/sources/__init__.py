@@ -39,12 +39,17 @@ def read(params: Ingest, quarantine: Quarantine) -> Raw:
         raise MolarError(
             f"ingest.path = '{root}' is no folder: put the raw data there or correct the path in params.yaml"
         )
-    name = _recognised(root) if params.source == "auto" else params.source
-    return SOURCES[name].read(root, params, quarantine)
+    return SOURCES[name_of(params)].read(root, params, quarantine)
 
 
-def _recognised(root: Path) -> str:
-    """The one source that knows the folder. Raises MolarError if none does, or more than one."""
+def name_of(params: Ingest) -> str:
+    """The source that the params name; with `auto`, the one that recognises the folder.
+
+    Raises MolarError if none does, or more than one.
+    """
+    root = Path(params.path)
+    if params.source != "auto":
+        return params.source
     found = {name: words for name, source in SOURCES.items() if (words := source.recognises(root)) is not None}
     if not found:
         needs = "; ".join(f"'{name}' {source.NEEDS}" for name, source in SOURCES.items())

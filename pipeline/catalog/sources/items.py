@@ -1,4 +1,4 @@
-"""What the item tables of several sources have in common: ids stand once, pictures are named by them."""
+"""What the item tables of several sources have in common: the columns asked for are there, ids stand once."""
 
 from __future__ import annotations
 
@@ -29,8 +29,3 @@ def distinct(items: Iterable[RawItem], file: str, quarantine: Quarantine) -> lis
         else:
             found[item.item_id] = item
     return list(found.values())
-
-
-def pictures(root: Path) -> dict[str, str]:
-    """Item id -> picture, for folders that hold `images/<item id>.jpg`; empty if there are none."""
-    return {path.stem: f"images/{path.name}" for path in sorted((root / "images").glob("*.jpg"))}

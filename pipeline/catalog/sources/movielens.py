@@ -21,7 +21,8 @@ from pipeline.catalog.quarantine import Quarantine
 from pipeline.catalog.raw import Interactions, Raw, RawItem
 from pipeline.catalog.sources import movielens_csv
 from pipeline.catalog.sources.events import of_table
-from pipeline.catalog.sources.items import distinct, pictures
+from pipeline.catalog.sources.items import distinct
+from pipeline.catalog.sources.pictures import picture_files
 from pipeline.catalog.sources.rows import read_delimited
 from pipeline.errors import MolarError
 from pipeline.params.ingest import Ingest
@@ -69,7 +70,7 @@ def read(root: Path, params: Ingest, quarantine: Quarantine) -> Raw:
         lines, rows_read[movies.name] = _movies(movies, quarantine)
     if (root / EXTRAS).is_file():
         directors, plots, rows_read[EXTRAS] = _extras(root / EXTRAS, quarantine)
-    posters = pictures(root)
+    posters = picture_files(root, "images")
     items = []
     for row, item_id, title, genres in lines:
         name, year = _title_and_year(title)

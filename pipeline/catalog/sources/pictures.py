@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")  # of two files with one name, the earlier suffix counts
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif")  # of two files with one name, the earlier suffix counts
 
 
 def picture_files(root: Path, folder: str) -> dict[str, str]:

@@ -32,7 +32,8 @@ import pyarrow.compute as pc
 from pipeline.catalog.quarantine import Quarantine
 from pipeline.catalog.raw import Interactions, Raw, RawItem
 from pipeline.catalog.sources.events import of_table
-from pipeline.catalog.sources.items import distinct, pictures, require
+from pipeline.catalog.sources.items import distinct, require
+from pipeline.catalog.sources.pictures import picture_files
 from pipeline.catalog.sources.rows import read_delimited
 from pipeline.errors import MolarError
 from pipeline.params.ingest import Ingest
@@ -90,7 +91,7 @@ def read(root: Path, params: Ingest, quarantine: Quarantine) -> Raw:
         say(f"{root} has no {items_path.name}: items are their ids alone, without words")
         first = np.unique(events.item, return_index=True)[1]  # codes follow first appearance
         items = [RawItem(events.item_ids[events.item[i]], int(events.row[i]), title=None) for i in first]
-    images = pictures(root)
+    images = picture_files(root, "images")
     return Raw(
         root=root,
         items=[replace(item, image=images.get(item.item_id)) for item in items] if images else items,

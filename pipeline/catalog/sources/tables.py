@@ -2,7 +2,7 @@
 
     interactions.csv | .parquet   user, item, timestamp [, rating]
     items.csv | .parquet          id, title [, text] [, caption] [, summary] [, image] [, attributes ...]
-    images/                       the files that the column `image` names
+    images/                       the files that the column `image` names; a url there: see `molar download images`
     cold_items.txt                optional: one item id a line (see ingest.cold_items)
 
 `ingest.columns` names the columns; what it names must exist, what is set to null is not looked for.
@@ -10,12 +10,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipeline.catalog import images
 from pipeline.catalog.quarantine import Quarantine
 from pipeline.catalog.raw import Interactions, Raw, RawItem
 from pipeline.catalog.sources.events import of_table, read_interactions
@@ -43,17 +45,31 @@ def read(root: Path, params: Ingest, quarantine: Quarantine) -> Raw:
             f"ingest.min_rating = {params.min_rating:g} needs ratings: name their column in ingest.columns.rating, "
             f"or set ingest.min_rating to null"
         )
-    interactions_path, items_path = _find(root, "interactions"), _find(root, "items")
+    items, items_path, items_read = read_items(root, columns, quarantine)
+    interactions_path = _find(root, "interactions")
     events, interactions_read = _interactions(interactions_path, columns, quarantine)
-    table, row, items_read = _open(items_path, quarantine)
     return Raw(
         root=root,
-        items=_items(table, row, items_path, columns, quarantine),
+        items=[_with_local_picture(root, item) for item in items],
         interactions=events,
         items_file=items_path.name,
         interactions_file=interactions_path.name,
         rows_read={interactions_path.name: interactions_read, items_path.name: items_read},
     )
+
+
+def read_items(root: Path, columns: TablesColumns, quarantine: Quarantine) -> tuple[list[RawItem], Path, int]:
+    """The item table alone: its items, its path, and how many rows were read. Raises MolarError as `read` does."""
+    path = _find(root, "items")
+    table, row, rows_read = _open(path, quarantine)
+    return _items(table, row, path, columns, quarantine), path, rows_read
+
+
+def _with_local_picture(root: Path, item: RawItem) -> RawItem:
+    """An url gives way to the file that `molar download images` made of it; without one it stays, and is not found."""
+    if item.image is None or not images.is_url(item.image):
+        return item
+    return replace(item, image=images.downloaded(root, item.item_id) or item.image)
 
 
 def _find(root: Path, name: str) -> Path:

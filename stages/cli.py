@@ -5,6 +5,7 @@ import typer
 from stages import (
     build_index,
     demo,
+    doctor,
     embed_items,
     evaluate,
     finetune_mirm,
@@ -27,6 +28,7 @@ for name, module in {
     "evaluate": evaluate,
     "recommend": recommend,
     "preset": preset,
+    "doctor": doctor,
 }.items():
     app.command(name)(module.main)
 

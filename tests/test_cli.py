@@ -20,6 +20,7 @@ COMMANDS = [
     "evaluate",
     "recommend",
     "preset",
+    "doctor",
 ]
 HEAVY = {"torch", "transformers", "peft", "accelerate", "pyarrow", "faiss", "dvc", "numpy", "PIL", "ruamel"}
 

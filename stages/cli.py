@@ -6,6 +6,7 @@ from stages import (
     build_index,
     demo,
     download,
+    doctor,
     embed_items,
     evaluate,
     finetune_mirm,
@@ -29,6 +30,7 @@ for name, module in {
     "recommend": recommend,
     "preset": preset,
     "download": download,
+    "doctor": doctor,
 }.items():
     app.command(name)(module.main)
 

@@ -21,6 +21,7 @@ COMMANDS = [
     "recommend",
     "preset",
     "download",
+    "doctor",
 ]
 HEAVY = {"torch", "transformers", "peft", "accelerate", "pyarrow", "faiss", "dvc", "numpy", "PIL", "ruamel"}
 

@@ -26,6 +26,7 @@ ROOMS = {
     "catalog": BASE,
     "mirm": BASE | {"catalog", "retrieval"},
     "recommender": BASE | {"catalog", "mirm", "retrieval"},
+    "doctor": BASE | {"catalog", "mirm", "recommender"},
     "report": BASE | {"catalog", "retrieval"},
 }
 

@@ -1,0 +1,201 @@
+"""What each stage has to do: FLOPs, pictures, bytes that it keeps and bytes that it needs meanwhile.
+
+A pass of p parameters over t tokens is 2 p t FLOPs, training 6 p t (forward, gradient of inputs, gradient of
+weights), training adapters alone 4 p t. Word embeddings are looked up, not multiplied, and logits are computed at
+answer tokens alone; attention's square in the length is left out, prompts being short. So, with items N, trained
+items V, width d:
+
+    finetune_mirm   steps x batch x (F_d x decoder x tokens + F_d x words x answer + F_v x vision x patches)
+    embed_items     N x (2 x decoder x tokens + 2 x vision x patches)
+    train_*         epochs x (6 x user model x targets + 6 x V x d x targets           softmax over V
+                              + 6 x head x V x batches                                 items through the head
+                              + 2 x teacher x targets                                  alignment, if any
+                              + 2 x user model x interactions + 2 x V x d x users)     validation
+
+Epochs are `max_epochs`: early stopping ends most runs before. An epoch's batches hold one window of
+`protocol.max_history` items per user at least.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from pipeline.doctor.counts import CHARACTERS_PER_TOKEN, Counts
+from pipeline.doctor.model import Size
+from pipeline.params import Params
+from pipeline.params.training import SASRec as SASRecParams
+from pipeline.params.training import Training
+from pipeline.recommender.sasrec import SASRec
+
+ANSWER_TOKENS = 8  # of a fine-tuning answer: a title, a value or a few clauses, and the end token
+FLOAT = 4  # bytes
+BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
+ADAMW_COPIES = 3  # a checkpoint's weights and two moments
+BEST_COPIES = 5  # of pipeline.recommender.fit: weights, their average, the best one, two moments
+LORA_TARGETS = 7  # linear layers of a decoder layer
+
+
+@dataclass(frozen=True)
+class Layer:
+    """What most of a stage's time goes into."""
+
+    rows: int  # tokens of a batch
+    width: int
+    precision: str
+
+
+@dataclass(frozen=True)
+class Work:
+    """One stage's."""
+
+    stage: str
+    what: str
+    flops: float
+    pictures: float  # that go through the backbone's processor
+    keeps: float  # bytes of the stage's output
+    scratch: float  # bytes of checkpoints and caches beside it
+    layer: Layer
+
+
+@dataclass(frozen=True)
+class Model:
+    """A user model, as far as cost goes."""
+
+    parameters: int
+    width: int
+
+
+def finetune_mirm(params: Params, counts: Counts, size: Size) -> Work:
+    """IT, SA and UB steps; nothing to do for `tuning: none`."""
+    mirm = params.finetune_mirm
+    keeps = size.total * BYTES[mirm.precision]
+    tokens, pictures = _example(params, counts, size)
+    layer = Layer(round(mirm.batch_size * tokens), size.hidden, mirm.precision)
+    if mirm.tuning == "none":
+        return Work("finetune_mirm", "passes the backbone through", 0, 0, keeps, 0, layer)
+    decoder, vision = (6, 6 if mirm.train_vision else 2) if mirm.tuning == "full" else (4, 2)
+    example = (
+        decoder * (size.decoder * tokens + size.words * ANSWER_TOKENS) + vision * size.vision * size.patches * pictures
+    )
+    trained = size.total if mirm.tuning == "full" else adapters(size, mirm.lora.rank)
+    return Work(
+        "finetune_mirm",
+        f"{mirm.steps:,} steps x {mirm.batch_size} x {tokens:.0f} tokens",
+        flops=mirm.steps * mirm.batch_size * example,
+        pictures=counts.items * counts.pictured if pictures else 0,
+        keeps=keeps,
+        scratch=trained * FLOAT * ADAMW_COPIES,
+        layer=layer,
+    )
+
+
+def adapters(size: Size, rank: int) -> float:
+    """About how many parameters LoRA trains: two thin matrices beside each linear layer of the decoder."""
+    return LORA_TARGETS * size.layers * rank * (size.hidden + max(size.hidden, size.mlp))
+
+
+def embed_items(params: Params, counts: Counts, size: Size) -> Work:
+    """Every item once; those in the per-item cache cost nothing, which is not looked up here."""
+    embed, mirm = params.embed_items, params.finetune_mirm
+    pictures = counts.pictured if "image" in embed.modality else 0.0
+    tokens = _opening(mirm.instruction) + _words(params, counts, embed.modality) + pictures * size.picture_tokens
+    flops = counts.items * 2 * (size.decoder * tokens + size.vision * size.patches * pictures)
+    return Work(
+        "embed_items",
+        f"{counts.items:,} items x {tokens:.0f} tokens",
+        flops=flops,
+        pictures=counts.items * pictures,
+        keeps=counts.items * size.hidden * BYTES[embed.dtype] + size.hidden**2 * FLOAT,
+        scratch=counts.items * size.hidden * FLOAT,  # the per-item cache
+        layer=Layer(embed.batch_tokens, size.hidden, embed.precision),
+    )
+
+
+def train_teacher(params: Params, counts: Counts) -> Work:
+    """The ID-based model."""
+    model = sasrec(params.train_teacher.sasrec, params.protocol.max_history)
+    return _training("train_teacher", params, params.train_teacher.training, counts, model, None, 0)
+
+
+def train_dueg(params: Params, counts: Counts, size: Size) -> Work:
+    """The user model over item vectors, the aligned teacher's forward passes included."""
+    dueg = params.train_dueg
+    if dueg.model == "llm":
+        model = Model(size.decoder, size.hidden)
+    else:
+        model = sasrec(dueg.sasrec, params.protocol.max_history)
+    head = dueg.head.hidden * (size.hidden + model.width) if dueg.items == "mirm" else None
+    aligned = sasrec(params.train_teacher.sasrec, params.protocol.max_history).parameters
+    return _training(
+        "train_dueg", params, dueg.training, counts, model, head, aligned if dueg.alignment.weight > 0 else 0
+    )
+
+
+def build_index(params: Params, counts: Counts, size: Size) -> Work:
+    """No arithmetic to speak of: a vector per item on disk, HNSW's links beside it."""
+    width = size.hidden if params.train_dueg.model == "llm" else params.train_dueg.sasrec.dim
+    index = params.build_index
+    links = 2 * index.hnsw_neighbours * FLOAT if index.kind == "hnsw" else 0
+    keeps = counts.items * (width * FLOAT + 8 + links)  # 8: FAISS's own item numbers
+    return Work("build_index", f"{counts.items:,} x {width}, {index.kind}", 0, 0, keeps, 0, Layer(1, width, "float32"))
+
+
+def sasrec(params: SASRecParams, max_history: int) -> Model:
+    """Its true parameter count."""
+    model = SASRec(**params.model_dump(), max_history=max_history)
+    return Model(sum(p.numel() for p in model.parameters()), params.dim)
+
+
+def _training(
+    stage: str, params: Params, training: Training, counts: Counts, model: Model, head: int | None, teacher: int
+) -> Work:
+    """`head`: parameters of the item table's head, None for a table of IDs."""
+    history = params.protocol.max_history
+    targets = max(counts.training - counts.users, 0)
+    batches = math.ceil(max(counts.users, targets / history) / training.batch_size)
+    validated = min(counts.interactions, counts.users * history)
+    table = counts.warm * model.width
+    epoch = 6 * (model.parameters + table) * targets + 6 * (head or 0) * counts.warm * batches
+    epoch += 2 * teacher * targets + 2 * model.parameters * validated + 2 * table * counts.users
+    weights = model.parameters + (table if head is None else head)
+    return Work(
+        stage,
+        f"up to {training.max_epochs} epochs x {targets:,} targets",
+        flops=training.max_epochs * epoch,
+        pictures=0,
+        keeps=weights * FLOAT,
+        scratch=weights * FLOAT * BEST_COPIES,
+        layer=Layer(targets // max(batches, 1), model.width, "float32"),
+    )
+
+
+def _example(params: Params, counts: Counts, size: Size) -> tuple[float, float]:
+    """Mean tokens (answer included) and pictures of a fine-tuning example, over the three kinds by their shares."""
+    mirm, tasks = params.finetune_mirm, params.finetune_mirm.tasks
+    words = _words(params, counts, mirm.modality)
+    picture = counts.pictured if "image" in mirm.modality else 0.0
+    has_words = "text" in mirm.modality
+    history = tasks.behaviour_history
+    kinds = [  # share, items' words, pictures
+        (tasks.image_text if picture else 0.0, tasks.image_text_with_text * words, picture),
+        (tasks.attributes if has_words else 0.0, words, tasks.attributes_with_image * picture),
+        (tasks.behaviour, history * words, history * picture * (tasks.behaviour_with_image if has_words else 1.0)),
+    ]
+    share = sum(kind[0] for kind in kinds) or 1.0
+    mean_words = sum(kind[0] * kind[1] for kind in kinds) / share
+    mean_pictures = sum(kind[0] * kind[2] for kind in kinds) / share
+    tokens = _opening(mirm.instruction) + mean_words + mean_pictures * size.picture_tokens + ANSWER_TOKENS
+    return tokens, mean_pictures
+
+
+def _opening(instruction: str) -> float:
+    """Tokens of the instruction, and the embedding token."""
+    return math.ceil(len(instruction) / CHARACTERS_PER_TOKEN) + 1
+
+
+def _words(params: Params, counts: Counts, modality: str) -> float:
+    """Mean tokens of an item's words, cut to `max_text_tokens`."""
+    if "text" not in modality or not len(counts.word_tokens):
+        return 0.0
+    return float(counts.word_tokens.clip(max=params.finetune_mirm.max_text_tokens).mean())

@@ -5,8 +5,8 @@ import typer
 from stages import (
     build_index,
     demo,
-    download,
     doctor,
+    download,
     embed_items,
     evaluate,
     finetune_mirm,

@@ -73,7 +73,7 @@ def core(path: Path) -> Sequences:
         if good.all():
             break
         kept = kept[good]
-    key = user[kept].astype(np.int64) << 32 | (time_[kept] - time_.min()) // 1
+    key = user[kept].astype(np.int64) << 32 | (time_[kept] - time_.min())
     kept = kept[np.argsort(key, kind="stable")]
     return items[item[kept]], users[user[kept]]
 
@@ -91,8 +91,8 @@ def ours(path: Path) -> Sequences:
     warm, _ = filtered(events, np.zeros(len(events.item_ids), np.bool_), params, Steps())
     order, number = by_first_appearance(warm.item, len(events.item_ids))
     sequences, _ = split.leave_one_out(warm, number, len(order))
-    items = np.array([events.item_ids[code] for code in order])
-    return items[sequences.items], np.repeat(np.array(sequences.user_ids), np.diff(sequences.offsets))
+    items = np.array([events.item_ids[code] for code in order], object)
+    return items[sequences.items], np.repeat(np.array(sequences.user_ids, object), np.diff(sequences.offsets))
 
 
 def whole_stage(path: Path) -> Sequences:
@@ -105,8 +105,8 @@ def whole_stage(path: Path) -> Sequences:
     with artifacts.write(out) as partial:
         build(_ingest_params(path.parent), partial)
     catalog = artifacts.read(out, "ingest")
-    sequences, items = open_sequences(catalog), np.array(open_items(catalog).item_ids)
-    return items[sequences.items], np.repeat(np.array(sequences.user_ids), np.diff(sequences.offsets))
+    sequences, items = open_sequences(catalog), np.array(open_items(catalog).item_ids, object)
+    return items[sequences.items], np.repeat(np.array(sequences.user_ids, object), np.diff(sequences.offsets))
 
 
 def polars(path: Path) -> Sequences:
@@ -192,6 +192,7 @@ def child(tool: str, path: Path) -> None:
 def main(
     rows: Annotated[int, typer.Option(help="How many interactions.")] = ROWS,
     repeat: Annotated[int, typer.Option(help="Rounds; the tools take turns, the least CPU time counts.")] = 2,
+    only: Annotated[str, typer.Option(help="Names of the tools to run beside core, separated by commas.")] = "",
     tool: Annotated[str, typer.Option(help="Internal: run one tool on FILE.")] = "",
     file: Annotated[Path | None, typer.Option(help="Internal: the file.")] = None,
 ) -> None:
@@ -206,7 +207,7 @@ def main(
         print(f"{rows:,} rows, {path.stat().st_size / 2**20:,.0f} MiB")
         found: dict[str, list[list[str]]] = {}
         for _ in range(repeat):
-            for name in TOOLS:
+            for name in ["core", *only.split(",")] if only else TOOLS:
                 command = [sys.executable, "-m", "benchmarks.ingest", "--tool", name, "--file", str(path)]
                 done = subprocess.run(command, capture_output=True, text=True, check=False)
                 if done.returncode:

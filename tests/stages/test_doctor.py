@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -19,7 +20,9 @@ from tests.catalog.shop import ingest_params, write_shop
 
 @pytest.fixture(autouse=True)
 def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No DVC, no measuring, no GPU, no colour."""
+    """No DVC, no measuring, no GPU, no colour, and none of the caller's own variables."""
+    for name in [name for name in os.environ if name.startswith("MOLAR_")]:
+        monkeypatch.delenv(name)
     monkeypatch.setattr(doctor, "Question", Silent)
     monkeypatch.setattr(examine.speed, "measure", lambda device, layer: 1e9)
     monkeypatch.setenv("MOLAR_DEVICE", "cpu")

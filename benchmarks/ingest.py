@@ -1,7 +1,7 @@
 """How fast is `ingest` from a large CSV to filtered, sorted sequences? Side by side with what people would use.
 
     pip install -c constraints.txt polars duckdb
-    python -m benchmarks.ingest                      8.8 M rows; about 3 minutes on 2 cores
+    python -m benchmarks.ingest                      8.8 M rows, two rounds; some ten minutes of CPU each
     python -m benchmarks.ingest --rows 88134420      ten times as many
 
 Draws interactions at the size of the paper's Amazon set (993,087 users, 301,312 items, 8,813,442 rows, Zipf-like, many

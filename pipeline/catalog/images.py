@@ -85,21 +85,14 @@ def encode(source: Path | bytes, image_size: int, max_image_pixels: int) -> byte
 
     Raises UnusableImageError.
     """
-    try:
-        stored = len(source) if isinstance(source, bytes) else source.stat().st_size
-    except OSError:
-        raise UnusableImageError(UNREADABLE) from None
-    if stored == 0:
+    stored = source if isinstance(source, bytes) else _read(source)
+    if not stored:
         raise UnusableImageError("picture file is empty")
-    if stored > MAX_BYTES:
-        raise UnusableImageError(TOO_LARGE)
     with _own_bound():
         try:
-            image = Image.open(io.BytesIO(source) if isinstance(source, bytes) else source)
+            image = Image.open(io.BytesIO(stored))  # by path Pillow turns a TIFF twice
         except UnidentifiedImageError:
             raise UnusableImageError("not a picture") from None
-        except PermissionError:
-            raise UnusableImageError(UNREADABLE) from None
         except (OSError, SyntaxError, ValueError, struct.error):  # a header that Pillow knows, broken further on
             raise UnusableImageError("picture is truncated or damaged") from None
         with image:
@@ -124,6 +117,15 @@ def encode(source: Path | bytes, image_size: int, max_image_pixels: int) -> byte
             else:
                 small.save(buffer, "JPEG", quality=JPEG_QUALITY)
     return buffer.getvalue()
+
+
+def _read(path: Path) -> bytes:
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise UnusableImageError(TOO_LARGE)
+        return path.read_bytes()
+    except OSError:
+        raise UnusableImageError(UNREADABLE) from None
 
 
 def _on_white(image: Image.Image) -> Image.Image:

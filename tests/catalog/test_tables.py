@@ -35,7 +35,8 @@ def test_no_such_path(tmp_path) -> None:
 def test_no_table(tmp_path) -> None:
     (tmp_path / "items.csv").write_text(ITEMS)
     assert message(ingest_params(tmp_path)) == (
-        f"{tmp_path} holds none of interactions.csv, interactions.parquet, interactions.jsonl: add one (source 'tables')"
+        f"{tmp_path} holds none of interactions.csv, interactions.parquet, interactions.jsonl: "
+        f"add one (source 'tables')"
     )
 
 

@@ -180,11 +180,9 @@ def test_a_changed_byte_is_seen(tmp_path) -> None:
 
 
 def test_names_in_utf8_without_saying_so(tmp_path) -> None:
-    path = zipped(tmp_path / "images.zip", {"caf?.png": b"a"})
-    data = path.read_bytes().replace(b"caf?.png", "cé.png".encode()[:4] + b".png")
-    path.write_bytes(data.replace("cé.png".encode()[:4] + b".png", "ca\xe9.pn".encode()))
-    assert len(data) == path.stat().st_size
-    assert got(Archive(path), "ca\xe9.pn") == b"a"
+    path = zipped(tmp_path / "images.zip", {"xx.png": b"a"})
+    path.write_bytes(path.read_bytes().replace(b"xx.png", "é.png".encode()))
+    assert got(Archive(path), "é.png") == b"a"
 
 
 def refused(root: Path) -> str:

@@ -123,13 +123,12 @@ def test_mistakes_are_one_line(tmp_path, monkeypatch) -> None:
     assert message(root) == f"{root}/interactions.jsonl is empty: it needs a JSON object a line"
     monkeypatch.setattr(json_tables, "MOST_KEYS", 4)
     assert message(root).startswith(f"{root}/items.jsonl holds more than 4 different keys by line 1, and each would")
-    (root / "items.jsonl").write_text("nothing\n")
-    quarantined = read(as_json_lines(write_shop(tmp_path / "other")))[1]
-    assert not quarantined.entries
 
 
 def test_a_file_without_a_readable_line_is_told_by_quarantine(tmp_path) -> None:
     root = as_json_lines(write_shop(tmp_path / "raw"))
     (root / "items.jsonl").write_text("nothing\n")
-    with pytest.raises(MolarError, match=r"items\.jsonl: 1 of 1 rows \(100\.0%\) are unusable"):
-        ingest(ingest_params(root, max_quarantine=0.5), tmp_path / "catalog")
+    (root / "interactions.jsonl").write_text("[]\n")
+    raw, quarantine = read(root)
+    assert not raw.items and not len(raw.interactions)
+    assert [entry[:2] for entry in quarantine.entries] == [("items.jsonl", 1), ("interactions.jsonl", 1)]

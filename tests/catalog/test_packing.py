@@ -3,6 +3,8 @@
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -98,6 +100,36 @@ def test_ctrl_c_is_answered_at_once(shop, monkeypatch) -> None:
     assert time.monotonic() - start < 10 and not multiprocessing.active_children()
 
 
+KILLED = """
+import multiprocessing, os, signal, sys
+from pathlib import Path
+from pipeline.catalog import workers
+from pipeline.catalog.places import Bounds, File
+
+if __name__ == "__main__":
+    workers.ALONE = 0.0
+    results = workers.in_order(iter([[File(Path(sys.argv[1]), "1.jpg")]] * 10_000), Bounds(64, 10**8), 2)
+    next(results), next(results)
+    print(*[process.pid for process in multiprocessing.active_children()], flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="looks for processes in /proc")
+def test_no_process_outlives_a_killed_ingest(tmp_path, shop) -> None:
+    (tmp_path / "script.py").write_text(KILLED)
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    command = [sys.executable, str(tmp_path / "script.py"), str(shop)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == -signal.SIGKILL and not done.stderr
+    pids = done.stdout.split()
+    assert len(pids) == 2
+    until = time.monotonic() + 20
+    while any(Path("/proc", pid).exists() for pid in pids):
+        assert time.monotonic() < until, "a process waits for nobody"
+        time.sleep(0.05)
+
+
 def test_no_more_than_a_few_batches_are_asked_for_ahead(shop, monkeypatch) -> None:
     monkeypatch.setattr(workers, "ALONE", 0.0)
     asked = 0
@@ -124,9 +156,6 @@ def test_what_is_no_place_stays_what_it_is(shop) -> None:
 
 
 def test_the_module_of_the_workers_imports_little() -> None:
-    import subprocess
-    import sys
-
     code = "import sys, pipeline.catalog.workers; print(*{m.split('.')[0] for m in sys.modules})"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert not {"numpy", "pyarrow", "torch", "pydantic", "rich", "typer"} & set(loaded)

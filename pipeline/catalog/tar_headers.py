@@ -1,7 +1,8 @@
 """The headers of an uncompressed tar archive, one after another, without reading what lies between them.
 
-The standard library's tarfile reads whatever length a header claims and may run in circles over a hostile one; this
-walk only goes forward, reads at most LONGEST_NAME bytes at a time and never past the end. ustar, GNU and pax names.
+The standard library's tarfile takes a damaged header for the end of the archive (half the pictures would be "not
+found"), reads whatever length a header claims, and before 3.11.14 runs in circles over a negative one. This walk only
+goes forward, reads at most LONGEST_NAME bytes at a time and never past the end. ustar, GNU and pax names.
 """
 
 from __future__ import annotations

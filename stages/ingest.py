@@ -16,12 +16,13 @@ def main() -> None:
     from pipeline import artifacts
     from pipeline.catalog.build import build
     from pipeline.catalog.summary import show
-    from pipeline.params import load_params
+    from pipeline.catalog.workers import cores
+    from pipeline.params import load_params, load_runtime
 
-    params = load_params().ingest
+    params, processes = load_params().ingest, load_runtime().threads or cores()
     with running("ingest") as run:
         with artifacts.write(CATALOG) as out:
-            summary = build(params, out)
+            summary = build(params, out, processes)
         show(summary)
         items, split = summary["items"], summary["split"]
         interactions = split["training"] + split["validation"] + split["test"]

@@ -22,29 +22,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline import artifacts
-from pipeline.catalog import images, sources, split, summary
+from pipeline.catalog import sources, split, summary
 from pipeline.catalog.catalogue import Queries, Sequences
 from pipeline.catalog.filtering import Steps, filtered
 from pipeline.catalog.order import by_first_appearance
+from pipeline.catalog.packing import write_items
 from pipeline.catalog.quarantine import IMAGES, Quarantine
 from pipeline.catalog.raw import Interactions, Raw, RawItem
 from pipeline.errors import MolarError
 from pipeline.params.ingest import Ingest
-from pipeline.progress import bar
-
-ROW_GROUP = 64  # items; a reader of one picture reads its group, about a megabyte at 224 pixels
-PART = 128 * ROW_GROUP
-IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
-WORDS = ("item_id", "title", "text", "caption", "summary")
-ITEMS = pa.schema(
-    [
-        ("item_idx", pa.int32()),
-        *((name, pa.string()) for name in WORDS),
-        # no map: `datasets.load_dataset("parquet")` cannot open one
-        ("attributes", pa.list_(pa.struct([("key", pa.string()), ("value", pa.string())]))),
-        ("image", IMAGE),
-    ]
-)
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,8 +43,8 @@ class Selected:
     steps: Steps
 
 
-def build(params: Ingest, out: Path) -> summary.Summary:
-    """Fill the directory `out` from the raw data that the params name.
+def build(params: Ingest, out: Path, processes: int = 1) -> summary.Summary:
+    """Fill the directory `out` from the raw data that the params name; `processes` encode its pictures.
 
     Raises MolarError: no such path, file or column; too much in quarantine; nothing left after a filter.
     """
@@ -69,8 +55,8 @@ def build(params: Ingest, out: Path) -> summary.Summary:
     for file, read in raw.rows_read.items():
         quarantine.check(raw.root, file, read, params.max_quarantine)
     selected = select(raw, known, cold_ids, params)
-    has_image = _write_items(selected.items, raw, params, quarantine, out / "items")
-    pictures = sum(item.image is not None for item in selected.items)
+    has_image = write_items(selected.items, raw, params, quarantine, out / "items", processes)
+    pictures = int(has_image.sum()) + quarantine.count(IMAGES)
     quarantine.check(raw.root, IMAGES, pictures, params.max_quarantine)
     _write_sequences(selected.sequences, out / "sequences.parquet")
     cold = selected.cold
@@ -143,46 +129,6 @@ def _cold_ids(raw: Raw, quarantine: Quarantine) -> list[str]:
             quarantine.add(path.name, number, f"item is not in {raw.items_file}", item_id)
     raw.rows_read[path.name] = len(listed)
     return [item_id for _, item_id in listed if item_id in ids]
-
-
-def _write_items(items: list[RawItem], raw: Raw, params: Ingest, quarantine: Quarantine, folder: Path) -> np.ndarray:
-    """Item table in parts of PART rows, pictures encoded on the way. Returns bool (N,): which have a picture."""
-    folder.mkdir()
-    has_image = np.zeros(len(items), dtype=np.bool_)
-    with bar("pack items", total=len(items), unit="items") as progress:
-        for part, start in enumerate(range(0, len(items), PART)):
-            path = folder / f"part-{part:05d}.parquet"
-            with pq.ParquetWriter(path, ITEMS, compression="zstd") as writer:
-                stop = min(start + PART, len(items))
-                for first in range(start, stop, ROW_GROUP):
-                    group = items[first : min(first + ROW_GROUP, stop)]
-                    pictures = [_picture(item, raw, params, quarantine) for item in group]
-                    has_image[first : first + len(group)] = [picture is not None for picture in pictures]
-                    index = np.arange(first, first + len(group), dtype=np.int32)
-                    writer.write_table(_item_table(index, group, pictures), row_group_size=ROW_GROUP)
-                    progress.advance(len(group))
-    return has_image
-
-
-def _item_table(index: np.ndarray, items: list[RawItem], pictures: list[dict[str, bytes | str] | None]) -> pa.Table:
-    columns = [pa.array(index)]
-    columns += [pa.array([getattr(item, name) for item in items], pa.string()) for name in WORDS]
-    pairs = [[{"key": key, "value": value} for key, value in item.attributes.items()] for item in items]
-    columns.append(pa.array(pairs, ITEMS.field("attributes").type))
-    columns.append(pa.array(pictures, IMAGE))
-    return pa.table(columns, schema=ITEMS)
-
-
-def _picture(item: RawItem, raw: Raw, params: Ingest, quarantine: Quarantine) -> dict[str, bytes | str] | None:
-    """The encoded picture of an item; None if it has none or an unusable one, which is quarantined."""
-    if item.image is None:
-        return None
-    try:
-        path = images.locate(raw.root, item.image)
-        return {"bytes": images.encode(path, params.image_size, params.max_image_pixels), "path": item.image}
-    except images.UnusableImageError as reason:
-        quarantine.add(IMAGES, item.row, str(reason), item.image)
-        return None
 
 
 def _write_sequences(sequences: Sequences, path: Path) -> None:

@@ -11,6 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
+from pipeline.catalog.archive import Archive
+from pipeline.catalog.picture_column import PictureColumn
+
 
 @dataclass(frozen=True)
 class RawItem:
@@ -66,3 +69,4 @@ class Raw:
     items_file: str  # names inside root, for messages and quarantine.parquet
     interactions_file: str
     rows_read: dict[str, int]  # per file, quarantined rows included
+    pictures: Archive | PictureColumn | None = None  # None: files in root, as the items name them

@@ -19,7 +19,7 @@ class TablesColumns(Section):
     text: str | None
     caption: str | None  # what the picture shows: a fine-tuning target, never an input
     summary: str | None  # what the text says in plain words: a fine-tuning target, never an input
-    image: str | None  # a file name inside images/, or a path
+    image: str | None  # a file name inside images/ (or images.zip, images.tar), a path, or the bytes (Parquet)
     attributes: list[str]  # empty: every other column of items.csv
 
 

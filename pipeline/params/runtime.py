@@ -12,5 +12,5 @@ from pipeline.params.section import Section
 
 class Runtime(Section):
     device: Literal["auto", "cpu", "cuda"]
-    threads: int = Field(ge=0)  # of torch on a CPU; 0: as many as there are cores
-    workers: int = Field(ge=0)  # processes that prepare data beside the model
+    threads: int = Field(ge=0)  # of torch on a CPU, and processes that pack pictures; 0: as many as there are cores
+    workers: int = Field(ge=0)  # processes that prepare batches beside the model

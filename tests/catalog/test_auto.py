@@ -67,7 +67,7 @@ def test_nothing_recognised(tmp_path) -> None:
     found = message(tmp_path)
     assert found.startswith(
         f"{tmp_path} holds nothing that ingest.source = 'auto' recognises: add what a source needs: "
-        f"'tables' interactions and items, each .csv or .parquet; 'movielens' "
+        f"'tables' interactions and items, each .csv, .parquet or .jsonl; 'movielens' "
     )
     for name, source in sources.SOURCES.items():
         assert f"'{name}' {source.NEEDS}" in found

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pipeline.catalog import build
+from pipeline.catalog import packing
 from pipeline.catalog.catalogue import Sequences, open_cold, open_items, open_sequences
 from pipeline.errors import MolarError
 from tests.catalog.shop import INTERACTIONS, ingest, ingest_params, png, write_shop
@@ -50,8 +50,8 @@ def test_queries_of_parts_longer_than_one() -> None:
 
 
 def test_pictures_across_row_groups_and_parts(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(build, "ROW_GROUP", 2)
-    monkeypatch.setattr(build, "PART", 4)
+    monkeypatch.setattr(packing, "ROW_GROUP", 2)
+    monkeypatch.setattr(packing, "PART", 4)
     sizes = {f"i{n}": 8 + n for n in range(11)}
     without = {"i3", "i4", "i5"}
     items = "id,title,text,image\n" + "".join(

@@ -35,14 +35,15 @@ def test_no_such_path(tmp_path) -> None:
 def test_no_table(tmp_path) -> None:
     (tmp_path / "items.csv").write_text(ITEMS)
     assert message(ingest_params(tmp_path)) == (
-        f"{tmp_path} holds neither interactions.csv nor interactions.parquet: add one (source 'tables')"
+        f"{tmp_path} holds none of interactions.csv, interactions.parquet, interactions.jsonl: "
+        f"add one (source 'tables')"
     )
 
 
 def test_two_tables(tmp_path) -> None:
     root = write_shop(tmp_path / "raw")
     (root / "items.parquet").write_bytes(b"")
-    assert message(ingest_params(root)) == f"{root} holds both items.csv and items.parquet: remove one"
+    assert message(ingest_params(root)) == f"{root} holds both items.csv and items.parquet: keep one"
 
 
 def test_missing_column_of_interactions(tmp_path) -> None:

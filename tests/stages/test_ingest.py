@@ -9,7 +9,9 @@ import pytest
 from ruamel.yaml import YAML
 
 from pipeline import artifacts
+from pipeline.catalog import build as module
 from pipeline.catalog.catalogue import open_sequences
+from pipeline.catalog.workers import cores
 from pipeline.progress import console
 from stages import ingest
 from stages.paths import CATALOG
@@ -81,3 +83,13 @@ def test_a_full_disk_in_the_item_table(project, monkeypatch) -> None:
 
     monkeypatch.setattr(pq.ParquetWriter, "write_table", full)
     assert "no space left on the device while writing" in refused()
+
+
+@pytest.mark.parametrize(("threads", "processes"), [("3", 3), ("0", cores())])
+def test_runtime_threads_is_the_number_of_processes(project, monkeypatch, threads, processes) -> None:
+    asked = []
+    whole = module.build
+    monkeypatch.setattr(module, "build", lambda params, out, n: asked.append(n) or whole(params, out, n))
+    monkeypatch.setenv("MOLAR_THREADS", threads)
+    run()
+    assert asked == [processes]

@@ -1,11 +1,12 @@
-"""Source `tables`: your own data as two tables and a folder of pictures.
+"""Source `tables`: your own data as two tables and their pictures.
 
-    interactions.csv | .parquet   user, item, timestamp [, rating]
-    items.csv | .parquet          id, title [, text] [, caption] [, summary] [, image] [, attributes ...]
-    images/                       the files that the column `image` names; a url there: see `molar download images`
-    cold_items.txt                optional: one item id a line (see ingest.cold_items)
+    interactions.csv | .parquet | .jsonl   user, item, timestamp [, rating]
+    items.csv | .parquet | .jsonl          id, title [, text] [, caption] [, summary] [, image] [, attributes ...]
+    images/ | images.zip | images.tar      the files that the column `image` names; a url: see `molar download images`
+    cold_items.txt                         optional: one item id a line (see ingest.cold_items)
 
-`ingest.columns` names the columns; what it names must exist, what is set to null is not looked for.
+`ingest.columns` names the columns; what it names must exist, what is set to null is not looked for. In Parquet the
+column `image` may hold the pictures themselves.
 """
 
 from __future__ import annotations
@@ -17,28 +18,31 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.catalog import images
+from pipeline.catalog import archive, images
+from pipeline.catalog.picture_column import PictureColumn, holds_pictures, names_of
 from pipeline.catalog.quarantine import Quarantine
 from pipeline.catalog.raw import Interactions, Raw, RawItem
+from pipeline.catalog.sources import json_tables
 from pipeline.catalog.sources.events import of_table, read_interactions
 from pipeline.catalog.sources.rows import as_text, header_of, read_delimited
 from pipeline.errors import MolarError
 from pipeline.params.ingest import Ingest, TablesColumns
 
-NEEDS = "interactions and items, each .csv or .parquet"
+FORMATS = (".csv", ".parquet", ".jsonl")
+NEEDS = "interactions and items, each .csv, .parquet or .jsonl"
 
 
 def recognises(root: Path) -> str | None:
-    """The two tables, if both are there in one format or the other; None if not."""
+    """The two tables, if both are there in one format or another; None if not."""
     found = [path for name in ("interactions", "items") for path in sorted(root.glob(f"{name}.*"))]
-    tables = [path for path in found if path.suffix in (".csv", ".parquet")]
+    tables = [path for path in found if path.suffix in FORMATS]
     if {path.stem for path in tables} != {"interactions", "items"}:
         return None
     return f"own tables ({', '.join(path.name for path in tables)})"
 
 
 def read(root: Path, params: Ingest, quarantine: Quarantine) -> Raw:
-    """Both tables. Raises MolarError if a table or a named column is missing."""
+    """Both tables. Raises MolarError if a table or a named column is missing, or an archive of pictures is damaged."""
     columns = params.columns
     if params.min_rating is not None and columns.rating is None:
         raise MolarError(
@@ -48,6 +52,7 @@ def read(root: Path, params: Ingest, quarantine: Quarantine) -> Raw:
     items, items_path, items_read = read_items(root, columns, quarantine)
     interactions_path = _find(root, "interactions")
     events, interactions_read = _interactions(interactions_path, columns, quarantine)
+    pictures = None if columns.image is None else _pictures_in(items_path, columns.image) or archive.beside(root)
     return Raw(
         root=root,
         items=[_with_local_picture(root, item) for item in items],
@@ -55,14 +60,27 @@ def read(root: Path, params: Ingest, quarantine: Quarantine) -> Raw:
         items_file=items_path.name,
         interactions_file=interactions_path.name,
         rows_read={interactions_path.name: interactions_read, items_path.name: items_read},
+        pictures=pictures,
     )
 
 
 def read_items(root: Path, columns: TablesColumns, quarantine: Quarantine) -> tuple[list[RawItem], Path, int]:
     """The item table alone: its items, its path, and how many rows were read. Raises MolarError as `read` does."""
     path = _find(root, "items")
-    table, row, rows_read = _open(path, quarantine)
+    if path.suffix == ".jsonl":
+        table, row, rows_read = json_tables.read_items(path, columns, quarantine)
+    else:
+        table, row, rows_read = _open(path, quarantine, _pictures_in(path, columns.image))
     return _items(table, row, path, columns, quarantine), path, rows_read
+
+
+def _pictures_in(path: Path, image: str | None) -> PictureColumn | None:
+    """The column of an item table that holds the pictures themselves, if it does."""
+    if path.suffix != ".parquet" or image is None:
+        return None
+    schema = _schema(path)
+    held = schema.names.count(image) == 1 and holds_pictures(schema.field(image).type)
+    return PictureColumn(path, image) if held else None
 
 
 def _with_local_picture(root: Path, item: RawItem) -> RawItem:
@@ -73,11 +91,13 @@ def _with_local_picture(root: Path, item: RawItem) -> RawItem:
 
 
 def _find(root: Path, name: str) -> Path:
-    found = [path for path in (root / f"{name}.csv", root / f"{name}.parquet") if path.is_file()]
+    paths = [root / f"{name}{suffix}" for suffix in FORMATS]
+    found = [path for path in paths if path.is_file()]
     if not found:
-        raise MolarError(f"{root} holds neither {name}.csv nor {name}.parquet: add one (source 'tables')")
+        names = ", ".join(path.name for path in paths)
+        raise MolarError(f"{root} holds none of {names}: add one (source 'tables')")
     if len(found) > 1:
-        raise MolarError(f"{root} holds both {name}.csv and {name}.parquet: remove one")
+        raise MolarError(f"{root} holds both {' and '.join(path.name for path in found)}: keep one")
     return found[0]
 
 
@@ -88,20 +108,41 @@ def _interactions(path: Path, columns: TablesColumns, quarantine: Quarantine) ->
     if path.suffix == ".csv":
         _require(path, header_of(path, ","), wanted)
         return read_interactions(path, names, quarantine)
+    if path.suffix == ".jsonl":
+        events, rows_read, present = json_tables.read_interactions(path, names, quarantine)
+        if present:  # or no line could be read, which quarantine says better
+            _require(path, present, wanted)
+        return events, rows_read
     table, row, rows_read = _open(path, quarantine)
     _require(path, table.column_names, wanted)
     return of_table(table, row, path.name, names, quarantine), rows_read
 
 
-def _open(path: Path, quarantine: Quarantine) -> tuple[pa.Table, np.ndarray, int]:
-    """The table, the row number of each row, and how many rows were read."""
+def _open(
+    path: Path, quarantine: Quarantine, pictures: PictureColumn | None = None
+) -> tuple[pa.Table, np.ndarray, int]:
+    """The table, the row number of each row, and how many rows were read; `pictures` by their names alone."""
     if path.suffix == ".csv":
         return read_delimited(path, path.read_bytes(), quarantine, delimiter=",", names=None)
+    others = [name for name in _schema(path).names if pictures is None or name != pictures.name]
     try:
-        table = pq.read_table(path)
-    except pa.ArrowInvalid as error:
-        raise MolarError(f"{path} cannot be read ({str(error).splitlines()[0]}): write it again as Parquet") from None
+        table = pq.ParquetFile(path).read(columns=others)
+        if pictures is not None:
+            table = table.append_column(pictures.name, pa.array(names_of(path, pictures.name), pa.string()))
+    except (pa.ArrowInvalid, OSError) as error:
+        raise _unreadable(path, error) from None
     return table, np.arange(table.num_rows, dtype=np.int64) + 1, table.num_rows
+
+
+def _schema(path: Path) -> pa.Schema:
+    try:
+        return pq.read_schema(path)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise _unreadable(path, error) from None
+
+
+def _unreadable(path: Path, error: Exception) -> MolarError:
+    return MolarError(f"{path} cannot be read ({str(error).splitlines()[0]}): write it again as Parquet")
 
 
 def _require(path: Path, present: list[str], wanted: dict[str, str | None]) -> None:

@@ -144,7 +144,7 @@ def test_ties_at_a_moment_stay_together_in_the_earlier_part(tmp_path) -> None:
     sequences, _, _ = sequences_of(tmp_path, rows, **BY_TIME | {"valid_share": 0.3})
     lengths = np.diff(sequences.offsets)
     assert (lengths - sequences.valid_end).sum() == 1 and (sequences.valid_end - sequences.train_end).sum() == 3
-    # two times of validation tie at its share's edge: 6 and three of 7 would be more than three tenths
+    # with 6 as well, validation would hold four: more than its share
     sequences, _, _ = sequences_of(tmp_path / "less", rows, **BY_TIME | {"valid_share": 0.35})
     assert (sequences.valid_end - sequences.train_end).sum() == 3
 

@@ -27,7 +27,6 @@ from hypothesis import strategies as st
 from pipeline.catalog import split
 from pipeline.catalog.build import Selected
 from pipeline.catalog.catalogue import Sequences
-from pipeline.errors import MolarError
 from pipeline.mirm.conditioning import fit
 from pipeline.mirm.tasks import Tasks
 from pipeline.recommender.batches import collate, epoch_batches
@@ -220,6 +219,7 @@ def test_no_held_out_choice_is_a_target_and_no_cold_item_is_anywhere(split_by, c
     assert not cold & {item for _, _, inputs, targeted in seen["batches"] for item in inputs + targeted}
     assert not cold & (set("".join(seen["sequences"].values())) | set(seen["popularity"]))
     assert (found.cold.target >= sequences.num_warm).all()
+    assert not cold & set(ids[: sequences.num_warm]), "no softmax has a cold item in its denominator"
     warm_trained = {item for _, item, _ in trained}
     assert set(seen["popularity"]) == warm_trained == {item for item, *_ in seen["examples"]["image_text"]}
 

@@ -98,7 +98,7 @@ def show(summary: Summary) -> None:
     if "test_from" in split:
         console.print(
             f"split by time: validation from {split['validation_from']}, test from {split['test_from']}; "
-            f"{split.get('without_history', 0):,} held-out choices are their user's first and not asked",
+            f"held-out choices not asked, as their user's first: {split.get('without_history', 0):,}",
             soft_wrap=True,
         )
     for name in ("sequence_length", "item_popularity"):

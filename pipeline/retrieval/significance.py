@@ -50,7 +50,8 @@ def paired_bootstrap(
 
     p is the share of resamples at least as far from the observed mean as that mean is from zero (itself counted in).
     Resampling U users is a multinomial draw over the distinct pairs of a user's summed difference and its number of
-    queries, of which rank metrics have few: the cost hardly depends on U. Raises ValueError when the two do not pair up.
+    queries, of which rank metrics have few: the cost hardly depends on U. Raises ValueError when the two do not pair
+    up.
     """
     if len(ours_Q) != len(theirs_Q) or not len(ours_Q):
         raise ValueError(f"values do not pair up: {len(ours_Q)} and {len(theirs_Q)}")

@@ -139,7 +139,8 @@ def report(seeds: list[int]) -> None:
             print(f"| {row} | {name} | {warm} | {share:.0%} | {cold} |")
     print("\n| claim | ranking | difference | 95 % interval | holds |\n|---|---|---|---|---|")
     for better, worse, ranking in CLAIMS:
-        found = paired_bootstrap(per_user(better, seeds, ranking), per_user(worse, seeds, ranking), 5000)
+        ours_U, theirs_U = per_user(better, seeds, ranking), per_user(worse, seeds, ranking)
+        found = paired_bootstrap(ours_U, theirs_U, np.arange(len(ours_U)), 5000)
         holds = "yes" if found.low > 0 else "reversed" if found.high < 0 else "open"
         interval = f"{found.low:+.4f} .. {found.high:+.4f}"
         print(f"| {better} > {worse} | {ranking} | {found.mean:+.4f} | {interval} | {holds} |")

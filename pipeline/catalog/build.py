@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline import artifacts
-from pipeline.catalog import sources, split, summary
+from pipeline.catalog import held_out, sources, split, summary
 from pipeline.catalog.catalogue import Queries, Sequences
 from pipeline.catalog.filtering import Steps, filtered
 from pipeline.catalog.order import by_first_appearance
@@ -41,6 +41,7 @@ class Selected:
     sequences: Sequences
     cold: Queries
     steps: Steps
+    moments: dict[str, int]  # when the parts of a split by time begin
 
 
 def build(params: Ingest, out: Path, processes: int = 1) -> summary.Summary:
@@ -51,7 +52,7 @@ def build(params: Ingest, out: Path, processes: int = 1) -> summary.Summary:
     quarantine = Quarantine()
     raw = sources.read(params, quarantine)
     known = _of_known_items(raw, quarantine)
-    cold_ids = _cold_ids(raw, quarantine) if params.cold_items == "listed" else []
+    cold_ids = held_out.item_ids(raw, params, quarantine)
     for file, read in raw.rows_read.items():
         quarantine.check(raw.root, file, read, params.max_quarantine)
     selected = select(raw, known, cold_ids, params)
@@ -63,6 +64,7 @@ def build(params: Ingest, out: Path, processes: int = 1) -> summary.Summary:
     _write(pa.table({"user_idx": cold.user, "end": cold.end, "item_idx": cold.target}), out / "cold.parquet")
     _write(quarantine.table(), out / "quarantine.parquet")
     facts = summary.summarise(raw, selected.items, has_image, selected.sequences, cold, selected.steps, quarantine)
+    facts["split"] |= selected.moments
     artifacts.write_json(out / "summary.json", facts)
     artifacts.describe(
         out,
@@ -84,6 +86,14 @@ def select(raw: Raw, known: Interactions, cold_ids: list[str], params: Ingest) -
     cold_set = set(cold_ids)
     is_cold_item = np.array([item_id in cold_set for item_id in known.item_ids], dtype=np.bool_)
     warm, cold = filtered(known, is_cold_item, params, steps)
+    moments = None
+    if params.split == "global_time":
+        moments = split.moments(warm.timestamp, params)
+        warm, cold = split.without_new_items(warm, cold, moments)
+        steps.note(f"of items seen before {moments.validation}", warm)
+    if params.cold_items == "drawn":
+        cold_set = set()  # a drawn item that nobody chose is like any other that nobody chose
+    cold_set |= {known.item_ids[code] for code in np.unique(cold.item)}
     warm_order, item_number = by_first_appearance(warm.item, len(known.item_ids))
     by_id = {item.item_id: item for item in raw.items}
     numbered = [by_id[known.item_ids[code]] for code in warm_order]
@@ -92,13 +102,17 @@ def select(raw: Raw, known: Interactions, cold_ids: list[str], params: Ingest) -
         interacted = {known.item_ids[code] for code in np.unique(known.item)}
         numbered += [item for item in raw.items if item.item_id not in interacted and item.item_id not in cold_set]
     place = {item.item_id: index for index, item in enumerate(numbered)}
-    for code in np.flatnonzero(is_cold_item):
+    for code in np.unique(cold.item):
         item_number[code] = place[known.item_ids[code]]
-    sequences, user_number = split.leave_one_out(warm, item_number, len(numbered))
+    if moments is None:
+        sequences, user_number = split.leave_one_out(warm, item_number, len(numbered))
+    else:
+        sequences, user_number = split.global_time(warm, item_number, len(numbered), moments)
+        split.refuse_unasked(sequences, params)
     queries, asked = split.cold_queries(cold, warm, user_number, item_number)
     if len(cold):
         steps.note("cold choices that can be asked", cold.at(asked))
-    return Selected(numbered, sequences, queries, steps)
+    return Selected(numbered, sequences, queries, steps, {} if moments is None else moments.facts())
 
 
 def _of_known_items(raw: Raw, quarantine: Quarantine) -> Interactions:
@@ -111,24 +125,6 @@ def _of_known_items(raw: Raw, quarantine: Quarantine) -> Interactions:
         value = events.item_ids[events.item[position]]
         quarantine.add(raw.interactions_file, events.row[position], f"item is not in {raw.items_file}", value)
     return events.at(known)
-
-
-def _cold_ids(raw: Raw, quarantine: Quarantine) -> list[str]:
-    """The ids in cold_items.txt that have a row in the item table; the others are quarantined."""
-    path = raw.root / "cold_items.txt"
-    if not path.is_file():
-        raise MolarError(f"{path} not found: write one item id a line, or set ingest.cold_items to 'none'")
-    try:
-        lines = path.read_text("utf-8-sig").splitlines()
-    except UnicodeDecodeError:
-        raise MolarError(f"{path} is not UTF-8: save it as UTF-8 text") from None
-    listed = [(number, line.strip()) for number, line in enumerate(lines, start=1) if line.strip()]
-    ids = {item.item_id for item in raw.items}
-    for number, item_id in listed:
-        if item_id not in ids:
-            quarantine.add(path.name, number, f"item is not in {raw.items_file}", item_id)
-    raw.rows_read[path.name] = len(listed)
-    return [item_id for _, item_id in listed if item_id in ids]
 
 
 def _write_sequences(sequences: Sequences, path: Path) -> None:

@@ -32,7 +32,8 @@ CACHED_ROW_GROUPS = 64
 class Sequences:
     """Every user's items in stable time order, flat; user u owns `offsets[u]:offsets[u + 1]`.
 
-    `items[:train_end]` of a user is training, `[train_end:valid_end]` validation, `[valid_end:]` test.
+    `items[:train_end]` of a user is training, `[train_end:valid_end]` validation, `[valid_end:]` test. A split by time
+    may leave users without training items (train_end 0); leave-one-out does not.
     """
 
     user_ids: list[str]
@@ -64,10 +65,14 @@ class Sequences:
         return np.bincount(self.items[in_training_T], minlength=self.num_items)
 
     def queries(self, part: Literal["validation", "test"]) -> Queries:
-        """One query per item of the part: predict it from everything before it. Ordered by user, then time."""
+        """One query per item of the part: predict it from everything before it. Ordered by user, then time.
+
+        A user's first item is never asked: there is nothing to predict it from.
+        """
         lengths_U = np.diff(self.offsets)
-        first_U = self.train_end if part == "validation" else self.valid_end
-        count_U = (self.valid_end if part == "validation" else lengths_U) - first_U
+        part_start_U = self.train_end if part == "validation" else self.valid_end
+        first_U = np.maximum(part_start_U, 1)
+        count_U = np.maximum((self.valid_end if part == "validation" else lengths_U) - first_U, 0)
         user_Q = np.repeat(np.arange(len(self), dtype=np.int32), count_U)
         within_Q = np.arange(len(user_Q)) - np.repeat(np.cumsum(count_U) - count_U, count_U)
         end_Q = (first_U[user_Q] + within_Q).astype(np.int32)

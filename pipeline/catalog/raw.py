@@ -59,6 +59,22 @@ class Interactions:
         )
 
 
+def together(one: Interactions, other: Interactions) -> Interactions:
+    """Both, which share their codes, in time order (ties by file order); without ratings."""
+    timestamp, row = (
+        np.concatenate([getattr(events, name) for events in (one, other)]) for name in ("timestamp", "row")
+    )
+    order = np.lexsort((row, timestamp))
+    return replace(
+        one,
+        user=np.concatenate([one.user, other.user])[order],
+        item=np.concatenate([one.item, other.item])[order],
+        timestamp=timestamp[order],
+        rating=None,
+        row=row[order],
+    )
+
+
 @dataclass(frozen=True, eq=False)
 class Raw:
     """One raw data set, before any filter."""

@@ -54,11 +54,18 @@ def summarise(
             "validation": int((sequences.valid_end - sequences.train_end).sum()),
             "test": int((length_U - sequences.valid_end).sum()),
             "cold": len(cold),
+            **_without_history(sequences),
         },
         "sequence_length": _spread(length_U),
         "item_popularity": _spread(popularity_W),
         "quarantine": quarantine.reasons(),
     }
+
+
+def _without_history(sequences: Sequences) -> dict[str, int]:
+    """Held-out choices that are their user's first, so that they cannot be asked; only a split by time has them."""
+    count = int((sequences.train_end == 0).sum())
+    return {"without_history": count} if count else {}
 
 
 def _spread(values: np.ndarray) -> dict[str, float]:
@@ -88,6 +95,12 @@ def show(summary: Summary) -> None:
         f"{split['cold']:,} cold; {summary['interactions_with_image']:.1%} of interactions have a picture",
         soft_wrap=True,
     )
+    if "test_from" in split:
+        console.print(
+            f"split by time: validation from {split['validation_from']}, test from {split['test_from']}; "
+            f"held-out choices not asked, as their user's first: {split.get('without_history', 0):,}",
+            soft_wrap=True,
+        )
     for name in ("sequence_length", "item_popularity"):
         spread = "  ".join(f"{key} {value:,}" for key, value in summary[name].items())
         console.print(f"{name.replace('_', ' ')}: {spread}", soft_wrap=True)

@@ -1,4 +1,4 @@
-"""Section `ingest`: which raw data, which filters."""
+"""Section `ingest`: which raw data, which filters, what is held out. Filters act in the order of the fields."""
 
 from typing import Literal
 
@@ -29,10 +29,20 @@ class Ingest(Section):
     ]  # auto: whichever recognises the folder
     path: str  # the raw folder; also the stage's dependency in dvc.yaml
     columns: TablesColumns  # source `tables` only
+    since: int | None  # keep since <= timestamp < before, in the data's own unit of time
+    before: int | None
     min_rating: float | None  # keep interactions rated at least this
-    k_core: int = Field(ge=1)  # iterative, users and items; 1: no filter
     duplicates: Literal["all", "first", "last"]  # what to keep when a user meets an item again
-    cold_items: Literal["none", "listed"]  # listed: items in the raw folder's cold_items.txt are held out
+    # Items held out of training altogether: those in the raw folder's cold_items.txt, or a share drawn by hash
+    cold_items: Literal["none", "listed", "drawn"]
+    cold_share: float = Field(gt=0, lt=1)  # of `drawn`
+    cold_seed: int = Field(ge=0)
+    # Keep each user's most recent ones, cold items aside. What a user model reads of them is protocol.max_history.
+    max_history: int | None = Field(ge=1)
+    k_core: int = Field(ge=1)  # iterative, users and items; 1: no filter
+    split: Literal["leave_one_out", "global_time"]
+    valid_share: float = Field(gt=0, lt=1)  # of `global_time`: at most this share of the kept interactions
+    test_share: float = Field(gt=0, lt=1)
     keep_unseen_items: bool  # keep catalogue items without any interaction, as cold items
     image_size: int = Field(ge=28, le=4096)  # longest side after re-encoding, pixels
     max_image_pixels: int = Field(ge=28 * 28)  # larger pictures are quarantined before decoding

@@ -116,7 +116,7 @@ def _fields_at(model: type[Section], location: tuple[int | str, ...]) -> list[st
 
 def _impossible(params: Params) -> str | None:
     """The first combination of values that no run can honour, as a message; None if there is none."""
-    mirm, dueg, world = params.finetune_mirm, params.train_dueg, params.demo
+    mirm, dueg, world, data = params.finetune_mirm, params.train_dueg, params.demo, params.ingest
     if mirm.tuning != "none" and not mirm.tasks.image_text + mirm.tasks.attributes + mirm.tasks.behaviour:
         return "finetune_mirm.tuning = '" + mirm.tuning + "' needs at least one of finetune_mirm.tasks above 0"
     if mirm.modality == "text" and mirm.tuning != "none" and not mirm.tasks.attributes + mirm.tasks.behaviour:
@@ -134,6 +134,13 @@ def _impossible(params: Params) -> str | None:
             return f"{name}.sasrec.dim = {sasrec.dim} is no multiple of {name}.sasrec.heads = {sasrec.heads}"
     if mirm.tiny.hidden % mirm.tiny.heads or mirm.tiny.heads % mirm.tiny.kv_heads:
         return "finetune_mirm.tiny: hidden must be a multiple of heads, and heads of kv_heads"
+    if data.since is not None and data.before is not None and data.since >= data.before:
+        return f"ingest.since = {data.since} is not below ingest.before = {data.before}: no interaction lies between"
+    if data.valid_share + data.test_share >= 1:
+        return (
+            f"ingest.valid_share = {data.valid_share:g} and ingest.test_share = {data.test_share:g} leave nothing "
+            "to train on: their sum must be below 1"
+        )
     if world.cold_items >= world.items:
         return f"demo.cold_items = {world.cold_items} leaves no warm item of demo.items = {world.items}"
     if not world.min_events <= world.mean_events <= world.max_events:

@@ -3,7 +3,8 @@
 A user's training items x_0..x_{n-1} give inputs x_0..x_{n-2} and targets x_1..x_{n-1}, cut into windows of at most
 `max_history` positions. The cut's phase is redrawn each epoch, so that the first position of a window, which sees
 no history, is not always the same one. Windows of like length share a batch (little padding), batches are shuffled.
-An epoch's batches depend on (seed, epoch) alone: resuming needs no sampler state.
+An epoch's batches depend on (seed, epoch) and the training parts alone: resuming needs no sampler state, and users
+without training items, of whom a split by time may know some, move nobody's draw.
 """
 
 from __future__ import annotations
@@ -41,9 +42,10 @@ class Batch:
 def windows(sequences: Sequences, max_history: int, rng: np.random.Generator) -> np.ndarray:
     """(W, 3) int64 rows of (user, start, stop): input positions start..stop-1 within the user's training items."""
     rows = []
-    transitions_U = np.maximum(np.asarray(sequences.train_end, np.int64) - 1, 0)
-    phases_U = rng.integers(1, max_history + 1, len(transitions_U))
-    for user, (count, phase) in enumerate(zip(transitions_U, phases_U, strict=True)):
+    users = np.flatnonzero(sequences.train_end)
+    counts = np.asarray(sequences.train_end, np.int64)[users] - 1
+    phases = rng.integers(1, max_history + 1, len(users))
+    for user, count, phase in zip(users, counts, phases, strict=True):
         if count == 0:
             continue
         # a user that fits into one window is never cut

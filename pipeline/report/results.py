@@ -45,11 +45,13 @@ def summarised(ranked: Ranked, cutoffs: Sequence[int], resamples: int) -> dict[s
             metrics = summarise(ranks[name], cutoffs)
             assert_bound(f"{name} ({variant})", metrics)
             errors = {"ndcg@10": ndcg_at(ranks[name], 10), "recall@10": recall_at(ranks[name], 10)}
-            systems[name] = metrics | {"standard_error": {key: standard_error(of) for key, of in errors.items()}}
+            systems[name] = metrics | {
+                "standard_error": {key: standard_error(of, ranked.users) for key, of in errors.items()}
+            }
         variants[variant] = {
             "systems": systems,
             "differences": {
-                f"dueg-{name}": differences(ranks["dueg"], ranks[name], resamples)
+                f"dueg-{name}": differences(ranks["dueg"], ranks[name], ranked.users, resamples)
                 for name in _ordered(ranks)
                 if name not in ("dueg", "dueg_index") and "dueg" in ranks
             },
@@ -66,13 +68,17 @@ def summarised(ranked: Ranked, cutoffs: Sequence[int], resamples: int) -> dict[s
     }
 
 
-def differences(ours_Q: NDArray[np.int64], theirs_Q: NDArray[np.int64], resamples: int) -> dict[str, dict[str, float]]:
-    """Paired 95 % bootstrap intervals of the differences in NDCG@10 and Recall@10 between two systems' ranks."""
+def differences(
+    ours_Q: NDArray[np.int64], theirs_Q: NDArray[np.int64], users_Q: NDArray[np.int32], resamples: int
+) -> dict[str, dict[str, float]]:
+    """Paired 95 % bootstrap intervals, over users, of the differences in NDCG@10 and Recall@10 between two rankings."""
     pairs = {
         "ndcg@10": (ndcg_at(ours_Q, 10), ndcg_at(theirs_Q, 10)),
         "recall@10": (recall_at(ours_Q, 10), recall_at(theirs_Q, 10)),
     }
-    return {metric: vars(paired_bootstrap(ours, theirs, resamples)) for metric, (ours, theirs) in pairs.items()}
+    return {
+        metric: vars(paired_bootstrap(ours, theirs, users_Q, resamples)) for metric, (ours, theirs) in pairs.items()
+    }
 
 
 def chance(num_candidates: int, cutoffs: Sequence[int]) -> dict[str, float]:

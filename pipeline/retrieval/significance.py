@@ -1,4 +1,7 @@
-"""How sure a mean over users is, and whether two systems differ on the same users."""
+"""How sure a mean over queries is, and whether two systems differ on the same queries.
+
+Queries of one user are no independent evidence (a split by time asks several): users are what is drawn again.
+"""
 
 from __future__ import annotations
 
@@ -20,35 +23,49 @@ class Interval:
     p: float
 
 
-def standard_error(values_Q: NDArray[np.floating]) -> float:
-    """Standard error of the mean of independent values; 0 for fewer than two."""
-    return float(np.std(values_Q, ddof=1) / np.sqrt(len(values_Q))) if len(values_Q) > 1 else 0.0
+def standard_error(values_Q: NDArray[np.floating], users_Q: NDArray[np.integer]) -> float:
+    """Standard error of the mean over queries, whose users are independent; 0 for fewer than two users."""
+    sums_U, _ = _by_user(np.asarray(values_Q, np.float64) - np.mean(values_Q), users_Q)
+    users = len(sums_U)
+    return float(np.sqrt(users / (users - 1) * (sums_U @ sums_U)) / len(values_Q)) if users > 1 else 0.0
+
+
+def _by_user(
+    values_Q: NDArray[np.float64], users_Q: NDArray[np.integer]
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Sum of the values and number of queries of each user, both (U,)."""
+    _, of_Q = np.unique(users_Q, return_inverse=True)
+    return np.bincount(of_Q, values_Q).astype(np.float64), np.bincount(of_Q).astype(np.int64)
 
 
 def paired_bootstrap(
     ours_Q: NDArray[np.floating],
     theirs_Q: NDArray[np.floating],
+    users_Q: NDArray[np.integer],
     resamples: int,
     seed: int = 0,
     confidence: float = 0.95,
 ) -> Interval:
-    """Percentile interval of mean(ours - theirs) when users are drawn again with replacement, each with both values.
+    """Percentile interval of mean(ours - theirs) when users are drawn again, with replacement and all their queries.
 
     p is the share of resamples at least as far from the observed mean as that mean is from zero (itself counted in).
-    Resampling Q users is a multinomial draw over the distinct differences, of which rank metrics have few: the cost
-    hardly depends on Q. Raises ValueError when the two do not pair up.
+    Resampling U users is a multinomial draw over the distinct pairs of a user's summed difference and its number of
+    queries, of which rank metrics have few: the cost hardly depends on U. Raises ValueError when the two do not pair
+    up.
     """
     if len(ours_Q) != len(theirs_Q) or not len(ours_Q):
         raise ValueError(f"values do not pair up: {len(ours_Q)} and {len(theirs_Q)}")
-    values_V, counts_V = np.unique(np.asarray(ours_Q, np.float64) - theirs_Q, return_counts=True)
-    users = len(ours_Q)
-    mean = float(values_V @ counts_V / users)
+    sums_U, queries_U = _by_user(np.asarray(ours_Q, np.float64) - theirs_Q, users_Q)
+    users = len(sums_U)
+    pairs_V2, counts_V = np.unique(np.stack([sums_U, queries_U], axis=1), axis=0, return_counts=True)
+    values_V, queries_V = np.ascontiguousarray(pairs_V2.T)
+    mean = float(values_V @ counts_V / len(ours_Q))
     rng = np.random.default_rng(seed)
     means_R = np.empty(resamples)
     rows = max(1, MAX_COUNTS // len(values_V))
     for start in range(0, resamples, rows):
         drawn_RV = rng.multinomial(users, counts_V / users, size=min(rows, resamples - start))
-        means_R[start : start + rows] = drawn_RV @ values_V / users
+        means_R[start : start + rows] = drawn_RV @ values_V / (drawn_RV @ queries_V)
     low, high = np.quantile(means_R, [(1 - confidence) / 2, (1 + confidence) / 2])
     # a hair of slack, so that resamples equal to the observed distance count whatever their summation order
     extreme = np.count_nonzero(np.abs(means_R - mean) >= abs(mean) * (1 - 1e-9))

@@ -49,6 +49,17 @@ def test_queries_of_parts_longer_than_one() -> None:
     assert [*zip(queries.user, queries.end, queries.target, strict=True)] == [(0, 1, 1), (0, 2, 2)]
 
 
+def test_a_first_item_is_never_asked() -> None:
+    sequences = three_users()
+    object.__setattr__(sequences, "train_end", np.array([0, 0, 1], dtype=np.int32))
+    object.__setattr__(sequences, "valid_end", np.array([2, 0, 2], dtype=np.int32))
+    asked = [sequences.queries(part) for part in ("validation", "test")]
+    assert [q.end.tolist() for q in asked] == [[1, 1], [2, 3, 1, 2]]
+    assert [q.user.tolist() for q in asked] == [[0, 2], [0, 0, 1, 2]]
+    assert [q.target.tolist() for q in asked] == [[1, 2], [2, 3, 0, 1]]
+    assert sequences.training_counts().sum() == 1 and len(sequences.training(0)) == 0
+
+
 def test_pictures_across_row_groups_and_parts(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(packing, "ROW_GROUP", 2)
     monkeypatch.setattr(packing, "PART", 4)

@@ -73,9 +73,52 @@ def test_cold_items_do_not_help_anyone_into_the_core(tmp_path) -> None:
     assert held_out.row.tolist() == [5]
 
 
+def test_the_window_is_closed_below_and_open_above(tmp_path) -> None:
+    rows = [(0, 0, t, 5) for t in (1, 2, 3, 4)]
+    assert kept_rows(rows, tmp_path, since=2) == [1, 2, 3]
+    assert kept_rows(rows, tmp_path, before=4) == [0, 1, 2]
+    assert kept_rows(rows, tmp_path, since=2, before=4) == [1, 2]
+    assert kept_rows(rows, tmp_path, since=-(2**80), before=2**80) == [0, 1, 2, 3]
+
+
+def test_the_window_decides_which_repeat_is_the_first(tmp_path) -> None:
+    rows = [(0, 0, 1, 5), (0, 0, 2, 5), (0, 0, 3, 5)]
+    assert kept_rows(rows, tmp_path, since=2, duplicates="first") == [1]
+    assert kept_rows(rows, tmp_path, before=3, duplicates="last") == [1]
+
+
+def test_the_latest_of_each_user_stay_ties_by_file_order(tmp_path) -> None:
+    rows = [(0, 0, 9, 5), (1, 0, 1, 5), (0, 1, 5, 5), (0, 2, 5, 5), (0, 3, 2, 5), (1, 1, 0, 5)]
+    assert kept_rows(rows, tmp_path, max_history=2) == [5, 1, 3, 0]
+    assert kept_rows(rows, tmp_path, max_history=1) == [1, 0]
+
+
+def test_histories_are_cut_without_cold_items_and_before_the_core(tmp_path) -> None:
+    rows = [(0, 0, 1, 5), (0, 1, 2, 5), (0, 7, 3, 5), (1, 0, 1, 5), (1, 1, 2, 5), (1, 2, 3, 5), (1, 2, 4, 5)]
+    cold = NONE_COLD.copy()
+    cold[7] = True
+    steps = Steps()
+    warm, held_out = filtered(events(rows), cold, ingest_params(tmp_path, max_history=2), steps)
+    assert warm.row.tolist() == [0, 1, 5, 6] and held_out.row.tolist() == [2]
+    assert [row[0] for row in steps.rows] == ["without cold items", "latest 2 of each user"]
+    warm, _ = filtered(events(rows), cold, ingest_params(tmp_path, max_history=2, k_core=2), Steps())
+    assert warm.row.tolist() == [5, 6], "items 0 and 1 have one interaction left each"
+
+
+def test_the_window_is_a_step_by_its_bounds(tmp_path) -> None:
+    names = []
+    for changes in ({"since": 1}, {"before": 3}, {"since": 1, "before": 3}):
+        steps = Steps()
+        filtered(events([(0, 0, 2, 5)]), NONE_COLD, ingest_params(tmp_path, **changes), steps)
+        names += [row[0] for row in steps.rows]
+    assert names == ["1 <= time", "time < 3", "1 <= time < 3"]
+
+
 @pytest.mark.parametrize(
     ("changes", "step"),
     [
+        ({"since": 3}, "ingest.since = 3 (times go from 1 to 2)"),
+        ({"since": 5, "before": 9}, "ingest.since = 5 and ingest.before = 9 (times go from 1 to 2)"),
         ({"min_rating": 6.0}, "ingest.min_rating = 6"),
         ({"k_core": 3}, "ingest.k_core = 3"),
     ],

@@ -44,3 +44,11 @@ def test_padding_keeps_the_most_recent_items():
     items, last = padded([np.array([1, 2, 3, 4]), np.array([5]), np.array([], np.int64)], 3)
     assert items.tolist() == [[2, 3, 4], [5, 0, 0], [0, 0, 0]]
     assert last.tolist() == [2, 0, 0]
+
+
+def test_users_without_training_items_have_no_window_and_move_nobody_s_draw():
+    sequences = sequences_of([list(range(20))] * 3, 20)
+    later = sequences_of([list(range(20))] * 3 + [[1, 2, 3], [4]], 20)
+    later.train_end[3:], later.valid_end[3:] = 0, [1, 0]
+    same = zip(epoch_batches(sequences, 6, 4, 0, 0), epoch_batches(later, 6, 4, 0, 0), strict=True)
+    assert all((a == b).all() for a, b in same)

@@ -1,10 +1,12 @@
 """One protocol for all systems: candidates, masking, the score sum, the index, the oracle."""
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from pipeline.errors import MolarError
 from pipeline.recommender.evaluation import ScoreSum, Table, evaluate, lists, score_deviation, sum_table
+from pipeline.report import results
 from pipeline.retrieval import index
 from pipeline.retrieval.rank import top_k
 from pipeline.retrieval.ranked import VARIANTS
@@ -93,6 +95,21 @@ def test_lists_are_of_every_user_s_whole_history(shop):
     assert [user for users, _, _ in blocks for user in users] == of.user_ids
     assert blocks[0][1].shape == (USERS, 5)
     assert not set(blocks[0][1][7]) & set(of.history(7))
+
+
+def test_several_queries_a_user_and_users_without_training_items(shop, tmp_path):
+    of, teacher, dueg = shop
+    half_U = (np.diff(of.offsets) // 2).astype(np.int32)
+    half_U[:9] = 0
+    later = type(of)(**vars(of) | {"train_end": half_U, "valid_end": np.where(half_U, half_U + 1, 0).astype(np.int32)})
+    found = _evaluate((later, teacher, dueg))
+    assert found.test.history_lengths.min() == 1 and np.bincount(found.test.users).max() > 5
+    assert set(range(9)) <= set(found.test.users.tolist())
+    report = results.report(found, "masked", [10, 20], 100)
+    buckets = report["test"]["masked"]["buckets"]["history"]["dueg"]
+    assert sum(bucket["queries"] for bucket in buckets.values()) == len(later.queries("test"))
+    results.write_report(tmp_path, found, report, later.user_ids)
+    assert pq.read_table(tmp_path / "per_user.parquet").num_rows == len(later.queries("test"))
 
 
 def test_no_test_query_is_said_in_one_line(shop):

@@ -110,6 +110,17 @@ def test_nothing_to_learn_is_said(tmp_path):
         train(sequences_of([[0], [1, 2, 3]], 4), tmp_path)
 
 
+def test_users_of_later_parts_alone_are_validated_on_and_not_trained_on(tmp_path):
+    sequences = cyclic(30, 12)
+    later = sequences_of([sequences.history(u).tolist() for u in range(30)] + [[0, 1, 2, 3]] * 4, 12)
+    later.train_end[30:], later.valid_end[30:] = 0, 3
+    one_epoch = TRAINING.model_copy(update={"max_epochs": 1})
+    plain, alone = train(sequences, tmp_path / "a", one_epoch)
+    model, state = train(later, tmp_path / "b", one_epoch)
+    assert digest(plain) == digest(model)
+    assert state.curve[0]["loss"] == alone.curve[0]["loss"] and state.best_ndcg != alone.best_ndcg
+
+
 def test_saved_and_loaded_recommenders_give_the_same_vectors(tmp_path):
     sequences = cyclic(30, 12)
     cold = sequences_of([[0, 1, 2, 3]], 14, num_warm=12)

@@ -59,6 +59,25 @@ def test_it_writes_the_catalogue_and_says_so(project) -> None:
     assert re.fullmatch(r"ingest: 2 users, 3 items, 6 interactions in \d+ s -> data/catalog", said[-1])
 
 
+def test_a_split_by_time_says_where_it_cuts(project) -> None:
+    text = Path("params.yaml").read_text("utf-8")
+    for old, new in (
+        ("leave_one_out", "global_time"),
+        ("valid_share: 0.1", "valid_share: 0.4"),
+        ("test_share: 0.1", "test_share: 0.2"),
+    ):
+        text = text.replace(old, new, 1)
+    Path("params.yaml").write_text(text, "utf-8")
+    pairs = ["aa", "bb", "ab", "ba", "aa", "bb", "ca", "ab", "cb"]
+    rows = [f"{pair[0]},{pair[1]},{10 * t}\n" for t, pair in enumerate(pairs)]
+    (project / "data/raw/demo/interactions.csv").write_text("user,item,timestamp\n" + "".join(rows), "utf-8")
+    said = run().splitlines()
+    assert said[3].split() == ["of", "items", "seen", "before", "50", "9", "3", "2"]
+    assert said[6] == (
+        "split by time: validation from 50, test from 80; held-out choices not asked, as their user's first: 1"
+    )
+
+
 def test_a_mistake_is_one_line_and_exit_status_one(project) -> None:
     (project / "data" / "raw" / "demo" / "interactions.csv").write_text("who,item,timestamp\n", "utf-8")
     assert refused() == (

@@ -95,12 +95,23 @@ def test_recommend_says_what_is_wrong_in_one_line(shop, capsys, arguments, messa
 
 def test_the_oracle_speaks_the_catalogue_s_language():
     truth = SimpleNamespace(
-        item_ids=["a", "b", "c"], scores=lambda users, steps: np.array([[float(s), 1.0, 2.0] for s in steps])
+        item_ids=["a", "b", "c"],
+        scores=lambda users, steps: np.array([[float(s), 1.0, 2.0] for s in steps]),
+        rows={"x": range(0, 3), "y": range(3, 5)},
+        item_E=np.array([0, 1, 2, 1, 0]),
     )
-    of = SimpleNamespace(user_ids=["x", "y"])
+    histories = [np.array([1, 2]), np.array([2])]  # of c, a, b: the last choices are cold ones
+    of = SimpleNamespace(user_ids=["x", "y"], history=histories.__getitem__)
     queries = catalogue.Queries(np.array([1, 0]), np.array([5, 7]), np.array([0, 0]))
     scorer = evaluate.oracle_of(truth, of, ["c", "a", "b"])(queries)
     assert scorer(slice(0, 2)).tolist() == [[2.0, 5.0, 1.0], [2.0, 7.0, 1.0]]
     with pytest.raises(MolarError) as error:
         evaluate.oracle_of(truth, of, ["c", "z"])
     assert str(error.value) == "item z is not of the demo world: set evaluate.oracle to false for other data"
+    histories[1] = np.array([1])  # without the first choice: the moments have moved
+    with pytest.raises(MolarError) as error:
+        evaluate.oracle_of(truth, of, ["c", "a", "b"])
+    assert str(error.value) == (
+        "user y of the demo world chose otherwise than the catalogue says: ingest the world without filters and with "
+        "its own cold items, or set evaluate.oracle to false"
+    )

@@ -7,6 +7,8 @@ The clean path is Arrow's parallel CSV reader; only a file with a malformed line
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -92,6 +94,16 @@ def _names_in(content: bytes, path: Path, delimiter: str) -> list[str]:
 def unreadable(path: Path, error: pa.ArrowInvalid) -> MolarError:
     """What to say of a text file that Arrow cannot read at all: nearly always one that is not UTF-8."""
     return MolarError(f"{path} cannot be read ({str(error).splitlines()[0]}): save it as UTF-8 text")
+
+
+@contextmanager
+def damaged(path: Path) -> Iterator[None]:
+    """Whatever Arrow says of a Parquet file that it cannot read becomes one MolarError."""
+    try:
+        yield
+    except (pa.ArrowException, OSError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise MolarError(f"{path} cannot be read ({reason}): write it again as Parquet") from None
 
 
 def as_text(column: pa.ChunkedArray, file: str) -> pa.ChunkedArray:

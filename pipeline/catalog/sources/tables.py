@@ -20,8 +20,8 @@ import pyarrow.parquet as pq
 from pipeline.catalog import images
 from pipeline.catalog.quarantine import Quarantine
 from pipeline.catalog.raw import Interactions, Raw, RawItem
-from pipeline.catalog.sources.events import of_table, read_interactions
-from pipeline.catalog.sources.rows import as_text, header_of, read_delimited
+from pipeline.catalog.sources.events import read_interactions, read_parquet
+from pipeline.catalog.sources.rows import as_text, damaged, header_of, read_delimited
 from pipeline.errors import MolarError
 from pipeline.params.ingest import Ingest, TablesColumns
 
@@ -88,19 +88,19 @@ def _interactions(path: Path, columns: TablesColumns, quarantine: Quarantine) ->
     if path.suffix == ".csv":
         _require(path, header_of(path, ","), wanted)
         return read_interactions(path, names, quarantine)
-    table, row, rows_read = _open(path, quarantine)
-    _require(path, table.column_names, wanted)
-    return of_table(table, row, path.name, names, quarantine), rows_read
+    with damaged(path):
+        present = pq.read_schema(path).names
+    _require(path, present, wanted)
+    return read_parquet(path, names, quarantine)
 
 
 def _open(path: Path, quarantine: Quarantine) -> tuple[pa.Table, np.ndarray, int]:
     """The table, the row number of each row, and how many rows were read."""
     if path.suffix == ".csv":
         return read_delimited(path, path.read_bytes(), quarantine, delimiter=",", names=None)
-    try:
+    with damaged(path):
         table = pq.read_table(path)
-    except pa.ArrowInvalid as error:
-        raise MolarError(f"{path} cannot be read ({str(error).splitlines()[0]}): write it again as Parquet") from None
+        table.validate(full=True)  # Arrow reads what is not UTF-8 without a word
     return table, np.arange(table.num_rows, dtype=np.int64) + 1, table.num_rows
 
 

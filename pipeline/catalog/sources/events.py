@@ -20,7 +20,16 @@ import pyarrow.parquet as pq
 
 from pipeline.catalog.quarantine import Quarantine
 from pipeline.catalog.raw import Interactions
-from pipeline.catalog.sources.rows import as_text, damaged, filled, header_of, numbers, unreadable, whole_numbers
+from pipeline.catalog.sources.rows import (
+    as_text,
+    damaged,
+    filled,
+    header_of,
+    numbers,
+    require_utf8,
+    unreadable,
+    whole_numbers,
+)
 from pipeline.errors import MolarError
 
 Columns = tuple[str, str, str, str | None]  # names of user, item, timestamp and rating (None: there is none)
@@ -43,6 +52,8 @@ def read_interactions(
     for name in columns:
         if name is not None and name not in present:
             raise MolarError(f"{path} has no column '{name}' (it has {', '.join(present)})")
+        if name is not None and present.count(name) > 1:
+            raise MolarError(f"{path} has more than one column '{name}': rename all but one")
     clean = _read_clean(path, columns, delimiter, names)
     return (clean, len(clean)) if clean is not None else _read_carefully(path, columns, quarantine, delimiter, names)
 
@@ -113,6 +124,8 @@ def _read_carefully(
         quarantine.add(path.name, line.number, "wrong number of fields", line.text)
         return "skip"
 
+    with path.open("rb") as file:
+        require_utf8(path, file)
     collected = Collector(path.name, columns)
     texts = dict.fromkeys(names or header_of(path, delimiter), pa.string())
     try:

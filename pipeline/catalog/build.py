@@ -7,6 +7,7 @@
     cold.parquet           user_idx int32, end int32, item_idx int32
     quarantine.parquet     source, row, reason, value
     summary.json           the counts that the stage prints
+    plots/*.tsv            what `dvc plots show` draws of them: see plots.py
 
 `item_idx` numbers warm items by first appearance in time, then cold ones, then (if kept) items that nobody
 interacted with, both in the order of the item table.
@@ -22,7 +23,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline import artifacts
-from pipeline.catalog import held_out, sources, split, summary
+from pipeline.catalog import held_out, plots, published, sources, split, summary
 from pipeline.catalog.catalogue import Queries, Sequences
 from pipeline.catalog.filtering import Steps, filtered
 from pipeline.catalog.order import by_first_appearance
@@ -65,7 +66,10 @@ def build(params: Ingest, out: Path, processes: int = 1) -> summary.Summary:
     _write(quarantine.table(), out / "quarantine.parquet")
     facts = summary.summarise(raw, selected.items, has_image, selected.sequences, cold, selected.steps, quarantine)
     facts["split"] |= selected.moments
+    if params.published is not None:
+        facts["published"] = published.compared(params.published, raw, selected.sequences)
     artifacts.write_json(out / "summary.json", facts)
+    plots.write(out / "plots", selected.items, has_image, selected.sequences, out / "items")
     artifacts.describe(
         out,
         items=len(selected.items),

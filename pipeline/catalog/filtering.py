@@ -108,7 +108,7 @@ def k_core(events: Interactions, k: int) -> np.ndarray:
     while True:
         users = np.bincount(events.user[kept], minlength=len(events.user_ids))
         items = np.bincount(events.item[kept], minlength=len(events.item_ids))
-        smaller = kept & (users[events.user] >= k) & (items[events.item] >= k)
+        smaller = kept & (users >= k)[events.user] & (items >= k)[events.item]
         if smaller.sum() == kept.sum():
             return kept
         kept = smaller

@@ -8,6 +8,7 @@ in the small row groups of `datasets`.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -17,6 +18,7 @@ import pyarrow.parquet as pq
 
 from pipeline.catalog.images import MAX_BYTES, TOO_LARGE
 from pipeline.catalog.places import Member
+from pipeline.errors import MolarError
 
 AT_ONCE = 16  # pictures in memory
 BUFFER = 1 << 20  # bytes of the table read at once, where Arrow would take a whole row group
@@ -32,16 +34,13 @@ class PictureColumn:
     def unpacked(self, rows: set[int], to: Path) -> dict[int, Member | str]:
         """Write the pictures of some rows (numbered from 1) to the file `to`.
 
-        Gives each row's place, or why it has none; a row that says nothing is left out.
+        Gives each row's place, or why it has none; a row that says nothing is left out. Raises MolarError if the table
+        is damaged.
         """
         places: dict[int, Member | str] = {}
         row = 0
-        with (
-            pq.ParquetFile(self.path, buffer_size=BUFFER, pre_buffer=False) as table,
-            to.open("wb") as file,
-        ):
-            for batch in table.iter_batches(AT_ONCE, columns=[self.name], use_threads=False):
-                column = batch.column(0)
+        with to.open("wb") as file:
+            for column in self._columns():
                 for value in column:
                     row += 1
                     if row not in rows or not value.is_valid:
@@ -53,6 +52,17 @@ class PictureColumn:
                     elif path:
                         places[row] = "picture has a path and no bytes"
         return places
+
+    def _columns(self) -> Iterator[pa.Array]:
+        """The column, a few rows at a time."""
+        try:
+            with pq.ParquetFile(self.path, buffer_size=BUFFER, pre_buffer=False) as table:
+                for batch in table.iter_batches(AT_ONCE, columns=[self.name], use_threads=False):
+                    batch.validate(full=True)  # Arrow reads what is not UTF-8 without a word
+                    yield batch.column(0)
+        except (pa.ArrowException, OSError) as error:
+            reason = str(error).strip().partition("\n")[0]
+            raise MolarError(f"{self.path} cannot be read ({reason}): write it again as Parquet") from None
 
 
 def holds_pictures(kind: pa.DataType) -> bool:

@@ -37,7 +37,7 @@ class Interactions:
     item: np.ndarray  # (N,) int32
     timestamp: np.ndarray  # (N,) int64
     rating: np.ndarray | None  # (N,) float64
-    row: np.ndarray  # (N,) int64, as quarantine.parquet counts rows
+    row: np.ndarray  # (N,) int32 or int64, as quarantine.parquet counts rows
     user_ids: list[str]
     item_ids: list[str]
 

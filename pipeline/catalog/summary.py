@@ -84,6 +84,8 @@ def show(summary: Summary) -> None:
         counts = (f"{step[key]:,}" if step[key] else "" for key in ("interactions", "users", "items"))
         table.add_row(step["step"], *counts)
     console.print(table)
+    if "published" in summary:
+        _show_published(summary["published"])
     items, split = summary["items"], summary["split"]
     covered = ", ".join(
         f"{key} {items[f'with_{key}'] / items['all']:.1%}"
@@ -107,3 +109,26 @@ def show(summary: Summary) -> None:
     for source, reasons in summary["quarantine"].items():
         for reason, count in reasons.items():
             console.print(f"quarantined: {count:,} x {reason} ({source})", style="yellow", soft_wrap=True, markup=False)
+
+
+def _show_published(compared: Summary) -> None:
+    """What the publisher counts beside what we do; a wide gap between files is said aloud."""
+    ours = "read" if "read" in compared else "after_filters"
+    table = Table(compared["data_set"], "interactions", "users", "items", box=None, pad_edge=False)
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for name, key in ((f"published ({compared['source']})", "published"), (ours.replace("_", " "), ours)):
+        table.add_row(name, *(f"{compared[key][count]:,}" for count in ("interactions", "users", "items")))
+    console.print(table)
+    if compared["far"]:
+        gaps = (
+            f"{compared[ours][key]:,} {key} read, {compared['published'][key]:,} published "
+            f"({compared[ours][key] / compared['published'][key] - 1:+.0%})"
+            for key in compared["far"]
+        )
+        console.print(
+            f"{compared['data_set']}: {', '.join(gaps)}: this may be a wrong or partial download",
+            style="yellow",
+            soft_wrap=True,
+            markup=False,
+        )

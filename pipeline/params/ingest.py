@@ -29,6 +29,24 @@ class Ingest(Section):
     ]  # auto: whichever recognises the folder
     path: str  # the raw folder; also the stage's dependency in dvc.yaml
     columns: TablesColumns  # source `tables` only
+    published: (
+        Literal[
+            "ml-100k",
+            "ml-1m",
+            "ml-10m",
+            "ml-20m",
+            "ml-25m",
+            "ml-32m",
+            "ml-latest-small",
+            "pixelrec-50k",
+            "pixelrec-200k",
+            "pixelrec-1m",
+            "pixelrec-8m",
+            "amazon-2023-Video_Games",
+            "molar-amazon",
+        ]
+        | None
+    )  # a known data set, whose published counts the summary shows beside those read
     since: int | None  # keep since <= timestamp < before, in the data's own unit of time
     before: int | None
     min_rating: float | None  # keep interactions rated at least this

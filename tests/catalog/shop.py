@@ -72,6 +72,7 @@ def ingest_params(root: Path, columns: dict[str, Any] | None = None, **changes: 
         "source": "tables",
         "path": str(root),
         "columns": TablesColumns(**(named | (columns or {}))),
+        "published": None,
         "since": None,
         "before": None,
         "min_rating": None,

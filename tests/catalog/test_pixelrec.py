@@ -149,7 +149,9 @@ def test_what_is_missing_or_twice_is_one_line(tmp_path) -> None:
     assert message(root) == f"{root} holds more than one {wanted}: keep one of Pixel1M.csv, Pixel50K.csv"
     (root / "Pixel1M.csv").unlink()
     (root / "item_info.csv").write_text("item_id,title,tag\n")
-    assert message(root) == f"{root}/item_info.csv has no column 'description' (it has item_id, title, tag)"
+    assert message(root) == (
+        f"{root}/item_info.csv has no column 'description' (it has item_id, title, tag): take the file as published"
+    )
     (root / "item_info.csv").unlink()
     assert message(root) == (
         f"{root} holds no table of items (item_info.csv or information/*.csv): source 'pixelrec' needs one"

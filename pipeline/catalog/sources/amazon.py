@@ -86,7 +86,8 @@ def recognises(root: Path) -> str | None:
 def read(root: Path, params: Ingest, quarantine: Quarantine) -> Raw:
     """Interactions and items. Raises MolarError if the folder holds no edition, several, or parts of two."""
     found = _find(root)
-    say(f"recognised {found}")
+    if params.source != "auto":  # which has said so
+        say(f"recognised {found}")
     events, events_read = _interactions(found, quarantine)
     keep_all = params.keep_unseen_items or params.cold_items == "listed"
     items, listed, items_read = _items(found, None if keep_all else set(events.item_ids), quarantine)

@@ -16,14 +16,25 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv as csv
+import pyarrow.parquet as pq
 
 from pipeline.catalog.quarantine import Quarantine
 from pipeline.catalog.raw import Interactions
-from pipeline.catalog.sources.rows import as_text, filled, header_of, numbers, unreadable, whole_numbers
+from pipeline.catalog.sources.rows import (
+    as_text,
+    damaged,
+    filled,
+    header_of,
+    numbers,
+    require_utf8,
+    unreadable,
+    whole_numbers,
+)
 from pipeline.errors import MolarError
 
 Columns = tuple[str, str, str, str | None]  # names of user, item, timestamp and rating (None: there is none)
 
+BATCH_ROWS = 1 << 18  # of a Parquet file read at once
 BLOCK_BYTES = 1 << 24  # of a file parsed at once: few enough dictionaries to unite, small beside the result
 CODES = pa.dictionary(pa.int32(), pa.string())
 LARGEST_TIME = 10**18  # as `whole_numbers` takes them: 18 digits
@@ -41,8 +52,24 @@ def read_interactions(
     for name in columns:
         if name is not None and name not in present:
             raise MolarError(f"{path} has no column '{name}' (it has {', '.join(present)})")
+        if name is not None and present.count(name) > 1:
+            raise MolarError(f"{path} has more than one column '{name}': rename all but one")
     clean = _read_clean(path, columns, delimiter, names)
     return (clean, len(clean)) if clean is not None else _read_carefully(path, columns, quarantine, delimiter, names)
+
+
+def read_parquet(path: Path, columns: Columns, quarantine: Quarantine) -> tuple[Interactions, int]:
+    """The interactions of a Parquet file, and how many rows were read; batch by batch, so that no text piles up.
+
+    Raises MolarError if the file is damaged. The named columns must be there.
+    """
+    collected = Collector(path.name, columns)
+    named = list(dict.fromkeys(name for name in columns if name is not None))
+    with damaged(path), pq.ParquetFile(path) as file:
+        for batch in file.iter_batches(BATCH_ROWS, columns=named):
+            batch.validate(full=True)  # Arrow reads what is not UTF-8 without a word
+            collected.add(pa.Table.from_batches([batch]))
+    return collected.finish(numbered(collected.seen, 1), quarantine), collected.seen
 
 
 def of_table(table: pa.Table, row: np.ndarray, file: str, columns: Columns, quarantine: Quarantine) -> Interactions:
@@ -69,15 +96,20 @@ def _read_clean(path: Path, columns: Columns, delimiter: str, names: list[str] |
         return None
     if not table.num_rows or any(column.null_count for column in table.columns):
         return None
-    timestamp = table[time].to_numpy()
-    ratings = table[rating].to_numpy() if rating else None
-    user_code, user_ids = united(table[user].chunks)
-    item_code, item_ids = united(table[item].chunks)
+    columns_left = {name: table[name] for name in kinds}
+    del table  # each column goes as soon as it is read: millions of rows should not be here twice
+    pool = pa.default_memory_pool()
+    pool.release_unused()  # the text of the blocks, which Arrow would keep for a next file
+    user_code, user_ids = united(columns_left.pop(user).chunks)
+    item_code, item_ids = united(columns_left.pop(item).chunks)
+    timestamp = columns_left.pop(time).to_numpy()
+    ratings = columns_left.pop(rating).to_numpy() if rating else None
+    pool.release_unused()
     if max(abs(int(timestamp.min())), abs(int(timestamp.max()))) >= LARGEST_TIME or "" in user_ids or "" in item_ids:
         return None
     if ratings is not None and not np.isfinite(ratings).all():
         return None
-    row = np.arange(len(timestamp), dtype=np.int64) + (1 if names else 2)
+    row = numbered(len(timestamp), 1 if names else 2)
     return Interactions(user_code, item_code, timestamp, ratings, row, user_ids, item_ids)
 
 
@@ -92,6 +124,8 @@ def _read_carefully(
         quarantine.add(path.name, line.number, "wrong number of fields", line.text)
         return "skip"
 
+    with path.open("rb") as file:
+        require_utf8(path, file)
     collected = Collector(path.name, columns)
     texts = dict.fromkeys(names or header_of(path, delimiter), pa.string())
     try:
@@ -173,6 +207,11 @@ class Collector:
             user_ids=user_ids,
             item_ids=item_ids,
         )
+
+
+def numbered(rows: int, first: int) -> np.ndarray:
+    """`first`, `first` + 1, ...: int32 wherever that holds them, for there are as many as interactions."""
+    return np.arange(first, first + rows, dtype=np.int32 if first + rows < 1 << 31 else np.int64)
 
 
 def united(chunks: Sequence[pa.DictionaryArray]) -> tuple[np.ndarray, list[str]]:

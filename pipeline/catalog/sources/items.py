@@ -1,4 +1,4 @@
-"""What the item tables of several sources have in common: the columns asked for are there, ids stand once."""
+"""What the item tables of several sources have in common: the columns asked for are there once, ids as well."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ from pipeline.errors import MolarError
 
 
 def require(path: Path, columns: Iterable[str], wanted: Iterable[str], advice: str) -> None:
-    """Raise MolarError, ending in `advice`, unless every wanted name is among the columns of `path`."""
+    """Raise MolarError, ending in `advice`, unless every wanted name is once among the columns of `path`."""
     there = list(columns)
     for name in wanted:
         if name not in there:
             raise MolarError(f"{path} has no column '{name}' (it has {', '.join(there)}): {advice}")
+        if there.count(name) > 1:
+            raise MolarError(f"{path} has more than one column '{name}': rename all but one")
 
 
 def distinct(items: Iterable[RawItem], file: str, quarantine: Quarantine) -> list[RawItem]:

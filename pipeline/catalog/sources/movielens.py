@@ -151,8 +151,8 @@ def _lines(text: str) -> Iterator[tuple[int, str]]:
 def _movie(number: int, line: str, flags: list[str] | None) -> Line | None:
     """What a line says, of u.item if `flags` (the genres) are given, else of movies.dat; None if it is malformed."""
     if flags is None:
-        item_id, *words, names = line.split("::")
-        return (number, item_id, "::".join(words), names.split("|")) if words else None
+        item_id, *words = line.split("::")
+        return (number, item_id, "::".join(words[:-1]), words[-1].split("|")) if len(words) > 1 else None
     fields = line.split("|")
     if len(fields) != FIRST_FLAG + len(flags):
         return None

@@ -17,6 +17,7 @@ from pathlib import Path
 from pipeline.catalog.quarantine import Quarantine
 from pipeline.catalog.raw import Raw, RawItem
 from pipeline.catalog.sources.events import read_interactions
+from pipeline.catalog.sources.items import require
 from pipeline.catalog.sources.pictures import picture_files
 from pipeline.catalog.sources.rows import read_delimited
 from pipeline.errors import MolarError
@@ -89,9 +90,7 @@ def _items(root: Path, path: Path, quarantine: Quarantine) -> tuple[list[RawItem
     table, row, read = read_delimited(path, path.read_bytes(), bad_lines, delimiter=",", names=None)
     for _, number, reason, value in bad_lines.entries:
         quarantine.add(name, number, reason, value)
-    for column in ITEM_COLUMNS:
-        if column not in table.column_names:
-            raise MolarError(f"{path} has no column '{column}' (it has {', '.join(table.column_names)})")
+    require(path, table.column_names, ITEM_COLUMNS, "take the file as published")
     covers: dict[str, str] = {}
     for folder in COVERS:
         covers = picture_files(root, folder) | covers

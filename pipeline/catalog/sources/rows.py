@@ -6,8 +6,12 @@ The clean path is Arrow's parallel CSV reader; only a file with a malformed line
 
 from __future__ import annotations
 
+import codecs
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pyarrow as pa
@@ -60,6 +64,7 @@ def read_delimited(
         try:
             table = parse(tolerant=False)
         except pa.ArrowInvalid:
+            require_utf8(path, io.BytesIO(content))
             table = parse(tolerant=True)  # row numbers are known to the serial reader only
     except pa.ArrowInvalid as error:
         raise unreadable(path, error) from None
@@ -85,13 +90,34 @@ def _names_in(content: bytes, path: Path, delimiter: str) -> list[str]:
     first = content[: content.find(b"\n") + 1] or content
     try:
         return csv.read_csv(io.BytesIO(first), parse_options=csv.ParseOptions(delimiter=delimiter)).column_names
-    except pa.ArrowInvalid as error:
+    except (pa.ArrowInvalid, UnicodeDecodeError) as error:
         raise unreadable(path, error) from None
 
 
-def unreadable(path: Path, error: pa.ArrowInvalid) -> MolarError:
+def require_utf8(path: Path, file: BinaryIO) -> None:
+    """Raise MolarError if the open file holds anything but UTF-8: Arrow cannot hand over a malformed row of it."""
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    try:
+        while block := file.read(1 << 20):
+            decoder.decode(block)
+        decoder.decode(b"", final=True)
+    except UnicodeDecodeError as error:
+        raise unreadable(path, error) from None
+
+
+def unreadable(path: Path, error: pa.ArrowInvalid | UnicodeDecodeError) -> MolarError:
     """What to say of a text file that Arrow cannot read at all: nearly always one that is not UTF-8."""
     return MolarError(f"{path} cannot be read ({str(error).splitlines()[0]}): save it as UTF-8 text")
+
+
+@contextmanager
+def damaged(path: Path) -> Iterator[None]:
+    """Whatever Arrow says of a Parquet file that it cannot read becomes one MolarError."""
+    try:
+        yield
+    except (pa.ArrowException, UnicodeDecodeError, OSError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise MolarError(f"{path} cannot be read ({reason}): write it again as Parquet") from None
 
 
 def as_text(column: pa.ChunkedArray, file: str) -> pa.ChunkedArray:

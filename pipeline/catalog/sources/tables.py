@@ -23,8 +23,8 @@ from pipeline.catalog.picture_column import PictureColumn, holds_pictures, names
 from pipeline.catalog.quarantine import Quarantine
 from pipeline.catalog.raw import Interactions, Raw, RawItem
 from pipeline.catalog.sources import json_tables
-from pipeline.catalog.sources.events import of_table, read_interactions
-from pipeline.catalog.sources.rows import as_text, header_of, read_delimited
+from pipeline.catalog.sources.events import read_interactions, read_parquet
+from pipeline.catalog.sources.rows import as_text, damaged, header_of, read_delimited
 from pipeline.errors import MolarError
 from pipeline.params.ingest import Ingest, TablesColumns
 
@@ -113,9 +113,8 @@ def _interactions(path: Path, columns: TablesColumns, quarantine: Quarantine) ->
         if present:  # or no line could be read, which quarantine says better
             _require(path, present, wanted)
         return events, rows_read
-    table, row, rows_read = _open(path, quarantine)
-    _require(path, table.column_names, wanted)
-    return of_table(table, row, path.name, names, quarantine), rows_read
+    _require(path, _schema(path).names, wanted)
+    return read_parquet(path, names, quarantine)
 
 
 def _open(
@@ -125,24 +124,17 @@ def _open(
     if path.suffix == ".csv":
         return read_delimited(path, path.read_bytes(), quarantine, delimiter=",", names=None)
     others = [name for name in _schema(path).names if pictures is None or name != pictures.name]
-    try:
+    with damaged(path):
         table = pq.ParquetFile(path).read(columns=others)
         if pictures is not None:
             table = table.append_column(pictures.name, pa.array(names_of(path, pictures.name), pa.string()))
-    except (pa.ArrowInvalid, OSError) as error:
-        raise _unreadable(path, error) from None
+        table.validate(full=True)  # Arrow reads what is not UTF-8 without a word
     return table, np.arange(table.num_rows, dtype=np.int64) + 1, table.num_rows
 
 
 def _schema(path: Path) -> pa.Schema:
-    try:
+    with damaged(path):
         return pq.read_schema(path)
-    except (pa.ArrowInvalid, OSError) as error:
-        raise _unreadable(path, error) from None
-
-
-def _unreadable(path: Path, error: Exception) -> MolarError:
-    return MolarError(f"{path} cannot be read ({str(error).splitlines()[0]}): write it again as Parquet")
 
 
 def _require(path: Path, present: list[str], wanted: dict[str, str | None]) -> None:

@@ -73,8 +73,8 @@ def test_every_layout_tells_the_same_story(layout, tmp_path) -> None:
     ]
     unit = (lambda time: 1000 * time + 7) if layout.startswith("2023") else int
     assert told == [(user, item, unit(time), stars) for user, item, time, stars in STORY]
-    kinds = [array.dtype for array in (events.user, events.item, events.timestamp, events.rating, events.row)]
-    assert kinds == [np.int32, np.int32, np.int64, np.float64, np.int64]
+    kinds = [array.dtype for array in (events.user, events.item, events.timestamp, events.rating)]
+    assert kinds == [np.int32, np.int32, np.int64, np.float64] and events.row.dtype in (np.int32, np.int64)
     first = 2 if "2023 ratings" in layout else 1  # a header is row 1
     assert events.row.tolist() == list(range(first, first + 6))
     assert quarantine.entries == []

@@ -1,6 +1,6 @@
 """Long checks of ingest: damaged input of every kind, and kills at any moment. `make soak` runs them.
 
-MOLAR_SOAK_CASES: damaged copies a source; 800 of each make over 10,000 in all.
+MOLAR_SOAK_CASES: damaged copies a source; 600 of each make over 10,000 in all.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 import pytest
@@ -29,12 +30,12 @@ from pipeline import artifacts
 from pipeline.catalog import sources
 from pipeline.catalog.quarantine import Quarantine
 from pipeline.errors import MolarError
-from tests.catalog import amazon_shelf, test_movielens, test_pixelrec, test_recbole
+from tests.catalog import amazon_shelf, test_json_tables, test_movielens, test_pixelrec, test_recbole
 from tests.catalog.shop import ingest, ingest_params, write_shop
 from tests.catalog.test_amazon import LAYOUTS
 from tests.import_closure import ROOT
 
-CASES = int(os.environ.get("MOLAR_SOAK_CASES", "800"))
+CASES = int(os.environ.get("MOLAR_SOAK_CASES", "600"))
 SECONDS = 20  # a case; the slowest takes a tenth of one
 NASTY = [
     *(b"", b"\n", b"\r", b"\r\n", b",", b"::", b"\t", b"|", b'"', b'""', b"'", b"\\", b"\x00", b"\xff", b"\xe9"),
@@ -48,6 +49,26 @@ def parquet(root: Path) -> Path:
     for name in ("interactions", "items"):
         pq.write_table(pacsv.read_csv(root / f"{name}.csv"), root / f"{name}.parquet")
         (root / f"{name}.csv").unlink()
+    return root
+
+
+def packed(root: Path, archive: str) -> Path:
+    """The shop with its pictures in an archive."""
+    write_shop(root)
+    shutil.make_archive(str(root / "images"), archive, root / "images")
+    shutil.rmtree(root / "images")
+    return root
+
+
+def bytes_column(root: Path) -> Path:
+    """The shop as Parquet, pictures and all."""
+    parquet(root)
+    items = pq.read_table(root / "items.parquet")
+    files = [None if name is None else root / "images" / name for name in items["image"].to_pylist()]
+    held = [file.read_bytes() if file is not None and file.is_file() else None for file in files]
+    items = items.set_column(items.column_names.index("image"), "image", pa.array(held, pa.binary()))
+    pq.write_table(items, root / "items.parquet")
+    shutil.rmtree(root / "images")
     return root
 
 
@@ -69,6 +90,10 @@ def real(root: Path) -> Path:
 SOURCES = {
     "tables": ("tables", write_shop),
     "tables, Parquet": ("tables", parquet),
+    "tables, bytes": ("tables", bytes_column),
+    "tables, zip": ("tables", lambda root: packed(root, "zip")),
+    "tables, tar": ("tables", lambda root: packed(root, "tar")),
+    "tables, JSON lines": ("tables", lambda root: test_json_tables.as_json_lines(write_shop(root))),
     "movielens 1M": ("movielens", test_movielens.one_million),
     "movielens 100K": ("movielens", test_movielens.hundred_thousand),
     "movielens CSV": ("movielens", lambda root: test_movielens.as_csv(root, "userId,movieId,tag,timestamp\n7,2,x,9\n")),

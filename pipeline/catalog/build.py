@@ -57,7 +57,8 @@ def build(params: Ingest, out: Path, processes: int = 1) -> summary.Summary:
     for file, read in raw.rows_read.items():
         quarantine.check(raw.root, file, read, params.max_quarantine)
     selected = select(raw, known, cold_ids, params)
-    has_image = write_items(selected.items, raw, params, quarantine, out / "items", processes)
+    side_N = write_items(selected.items, raw, params, quarantine, out / "items", processes)
+    has_image = side_N > 0
     pictures = int(has_image.sum()) + quarantine.count(IMAGES)
     quarantine.check(raw.root, IMAGES, pictures, params.max_quarantine)
     _write_sequences(selected.sequences, out / "sequences.parquet")
@@ -69,7 +70,7 @@ def build(params: Ingest, out: Path, processes: int = 1) -> summary.Summary:
     if params.published is not None:
         facts["published"] = published.compared(params.published, raw, selected.sequences)
     artifacts.write_json(out / "summary.json", facts)
-    plots.write(out / "plots", selected.items, has_image, selected.sequences, out / "items")
+    plots.write(out / "plots", selected.items, side_N, selected.sequences)
     artifacts.describe(
         out,
         items=len(selected.items),

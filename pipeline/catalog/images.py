@@ -15,6 +15,7 @@ import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import NamedTuple
 from urllib.parse import quote
 
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -29,6 +30,13 @@ NOT_FOUND = "picture file not found"
 UNREADABLE = "picture file cannot be read"
 # Pillow knows dozens more, some of which start other programs (EPS) or are no picture anyone sells by
 FORMATS = {"AVIF", "BMP", "DIB", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TIFF", "WEBP"}
+
+
+class Small(NamedTuple):
+    """A picture as the catalogue keeps it."""
+
+    content: bytes  # JPEG or PNG
+    source_side: int  # longest side before it was bounded, pixels
 
 
 class UnusableImageError(Exception):
@@ -80,7 +88,7 @@ def downloaded(root: Path, item_id: str) -> str | None:
     return None
 
 
-def encode(source: Path | bytes, image_size: int, max_image_pixels: int) -> bytes:
+def encode(source: Path | bytes, image_size: int, max_image_pixels: int) -> Small:
     """The picture (a file, or what one holds) with its longest side at most `image_size`, as JPEG or PNG.
 
     Raises UnusableImageError.
@@ -116,7 +124,7 @@ def encode(source: Path | bytes, image_size: int, max_image_pixels: int) -> byte
                 small.save(buffer, "PNG")
             else:
                 small.save(buffer, "JPEG", quality=JPEG_QUALITY)
-    return buffer.getvalue()
+    return Small(buffer.getvalue(), max(width, height))
 
 
 def _read(path: Path) -> bytes:

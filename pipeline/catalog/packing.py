@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.catalog.archive import Archive
+from pipeline.catalog.images import Small
 from pipeline.catalog.picture_column import PictureColumn
 from pipeline.catalog.places import Bounds, File, Found
 from pipeline.catalog.quarantine import IMAGES, Quarantine
@@ -38,18 +39,18 @@ ITEMS = pa.schema(
     ]
 )
 
-Picture = dict[str, bytes | str | None]  # as IMAGE
-
 
 def write_items(
     items: list[RawItem], raw: Raw, params: Ingest, quarantine: Quarantine, folder: Path, processes: int
 ) -> np.ndarray:
-    """Item table in parts of PART rows, pictures encoded on the way. Returns bool (N,): which have a picture.
+    """Item table in parts of PART rows, pictures encoded on the way.
+
+    Returns int32 (N,): longest side of each source picture in pixels, 0 where there is none.
 
     An unusable picture is quarantined and its item goes on without. Raises MolarError if a process dies.
     """
     folder.mkdir()
-    has_image = np.zeros(len(items), dtype=np.bool_)
+    side_N = np.zeros(len(items), dtype=np.int32)
     with (
         bar("pack items", total=len(items), unit="items") as progress,
         _finder(items, raw, folder.parent) as find,
@@ -62,16 +63,16 @@ def write_items(
                 for first in range(start, stop, ROW_GROUP):
                     group = items[first : min(first + ROW_GROUP, stop)]
                     shown = [next(pictures) for _ in group]
-                    has_image[first : first + len(group)] = [picture is not None for picture in shown]
+                    side_N[first : first + len(group)] = [small.source_side if small else 0 for small in shown]
                     index = np.arange(first, first + len(group), dtype=np.int32)
                     writer.write_table(_item_table(index, group, shown), row_group_size=ROW_GROUP)
                     progress.advance(len(group))
-    return has_image
+    return side_N
 
 
 def _pictures(
     items: list[RawItem], find: Callable[[RawItem], Found], params: Ingest, quarantine: Quarantine, processes: int
-) -> Generator[Picture | None]:
+) -> Generator[Small | None]:
     """The picture of each item; None if it has none or an unusable one, which is quarantined."""
     bounds = Bounds(params.image_size, params.max_image_pixels)
     batches = ([find(item) for item in items[i : i + BATCH]] for i in range(0, len(items), BATCH))
@@ -79,7 +80,7 @@ def _pictures(
         for item, result in zip(items, chain.from_iterable(results), strict=True):
             if isinstance(result, str):
                 quarantine.add(IMAGES, item.row, result, item.image)
-            yield {"bytes": result, "path": item.image} if isinstance(result, bytes) else None
+            yield result if isinstance(result, Small) else None
 
 
 @contextmanager
@@ -99,10 +100,14 @@ def _finder(items: list[RawItem], raw: Raw, scratch: Path) -> Iterator[Callable[
         yield lambda item: None if item.image is None else File(raw.root, item.image)
 
 
-def _item_table(index: np.ndarray, items: list[RawItem], pictures: list[Picture | None]) -> pa.Table:
+def _item_table(index: np.ndarray, items: list[RawItem], pictures: list[Small | None]) -> pa.Table:
     columns = [pa.array(index)]
     columns += [pa.array([getattr(item, name) for item in items], pa.string()) for name in WORDS]
     pairs = [[{"key": key, "value": value} for key, value in item.attributes.items()] for item in items]
     columns.append(pa.array(pairs, ITEMS.field("attributes").type))
-    columns.append(pa.array(pictures, IMAGE))
+    held = [
+        {"bytes": small.content, "path": item.image} if small else None
+        for item, small in zip(items, pictures, strict=True)
+    ]
+    columns.append(pa.array(held, IMAGE))
     return pa.table(columns, schema=ITEMS)

@@ -11,7 +11,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-from pipeline.catalog.images import MAX_BYTES, NOT_FOUND, TOO_LARGE, UNREADABLE, UnusableImageError, encode, locate
+from pipeline.catalog.images import (
+    MAX_BYTES,
+    NOT_FOUND,
+    TOO_LARGE,
+    UNREADABLE,
+    Small,
+    UnusableImageError,
+    encode,
+    locate,
+)
 
 LOCAL_HEADER = 30  # bytes before the name of a zip member, which stands once more in front of its data
 DAMAGED = "picture is damaged in the archive"
@@ -38,7 +47,7 @@ class Member(NamedTuple):
 
 Place = File | Member
 Found = Place | str | None  # a text: why the item's picture cannot be had; None: it has none
-Encoded = bytes | str | None  # likewise
+Encoded = Small | str | None  # likewise
 
 
 class Bounds(NamedTuple):
@@ -53,7 +62,7 @@ def encoded(found: Sequence[Found], bounds: Bounds) -> list[Encoded]:
     return [_encoded(place, bounds) if isinstance(place, tuple) else place for place in found]
 
 
-def _encoded(place: Place, bounds: Bounds) -> bytes | str:
+def _encoded(place: Place, bounds: Bounds) -> Small | str:
     try:
         source = locate(place.root, place.name) if isinstance(place, File) else content(place)
         return encode(source, *bounds)

@@ -4,7 +4,7 @@
     interactions_per_item.tsv    from, interactions, items       of warm items
     interactions_over_time.tsv   from, time, interactions        of warm items; SPANS equal spans
     text_length.tsv              from, characters, items         title, text and attribute values together
-    image_sizes.tsv              from, pixels, share             longest side as packed, hence at most ingest.image_size
+    image_sizes.tsv              from, pixels, share             longest side of the source, before ingest.image_size
     coverage.tsv                 from, part, share               of items, and of interactions, that have a part
 
 `from` is where a bucket starts, or its place: the template .dvc/plots/bars.json sorts by it. Shares are of one.
@@ -14,13 +14,10 @@ Timestamps come in the unit of the source; seconds since 1970 and their fraction
 from __future__ import annotations
 
 import csv
-import io
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import pyarrow.parquet as pq
-from PIL import Image
 
 from pipeline.catalog.catalogue import Sequences
 from pipeline.catalog.raw import RawItem
@@ -31,14 +28,13 @@ CLOCKS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}  # numpy's units, ticks
 RECENT = 10**8  # seconds after 1970 from which a number is taken for a time: March 1973
 NEVER = 253_402_300_800  # the year 10000
 SAMPLED = 1 << 20  # timestamps counted at once
-GROUPS = 128  # row groups whose pictures are measured, spread evenly: more would tell nothing new
 PARTS = ("title", "text", "caption", "summary", "attributes", "image")
 
 Row = tuple[int, str, int | float]
 
 
-def write(folder: Path, items: Sequence[RawItem], has_image: np.ndarray, sequences: Sequences, packed: Path) -> None:
-    """All tables into the new `folder`. `has_image`: bool (N,) by item_idx; `packed`: the folder of items/*.parquet."""
+def write(folder: Path, items: Sequence[RawItem], side_N: np.ndarray, sequences: Sequences) -> None:
+    """All tables into the new `folder`. `side_N`: the longest side of each item's picture, 0 for none."""
     folder.mkdir()
     popularity_N = np.bincount(sequences.items, minlength=sequences.num_items)
     lengths_N = np.array([_characters(item) for item in items])
@@ -47,8 +43,8 @@ def write(folder: Path, items: Sequence[RawItem], has_image: np.ndarray, sequenc
         "interactions_per_item": (("interactions", "items"), in_buckets(popularity_N[: sequences.num_warm])),
         "interactions_over_time": (("time", "interactions"), over_time(sequences.timestamps)),
         "text_length": (("characters", "items"), in_buckets(lengths_N)),
-        "image_sizes": (("pixels", "share"), _shares(in_buckets(_longest_sides(packed)))),
-        "coverage": (("part", "share"), _coverage(items, has_image, popularity_N)),
+        "image_sizes": (("pixels", "share"), _shares(in_buckets(side_N[side_N > 0]))),
+        "coverage": (("part", "share"), _coverage(items, side_N > 0, popularity_N)),
     }
     for name, (columns, rows) in tables.items():
         with (folder / f"{name}.tsv").open("w", encoding="utf-8", newline="") as handle:
@@ -114,20 +110,6 @@ def _shares(rows: list[Row]) -> list[Row]:
 def _characters(item: RawItem) -> int:
     """Of what a model reads: captions and summaries are targets, never an input."""
     return sum(len(words) for words in (item.title, item.text, *item.attributes.values()) if words)
-
-
-def _longest_sides(packed: Path) -> np.ndarray:
-    """Longest sides of the pictures in GROUPS row groups of the item table (in all, if it has no more), in order."""
-    files = [pq.ParquetFile(path) for path in sorted(packed.glob("*.parquet"))]
-    groups = [(file, group) for file in files for group in range(file.num_row_groups)]
-    sides = []
-    for chosen in np.unique(np.linspace(0, len(groups) - 1, GROUPS).astype(int)):
-        file, group = groups[chosen]
-        for picture in file.read_row_group(group, columns=["image.bytes"])["image"].to_pylist():
-            if picture is not None:
-                with Image.open(io.BytesIO(picture["bytes"])) as image:  # reads the header alone
-                    sides.append(max(image.size))
-    return np.array(sides, dtype=np.int64)
 
 
 def _coverage(items: Sequence[RawItem], has_image: np.ndarray, popularity_N: np.ndarray) -> list[Row]:

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from pipeline.catalog.catalogue import open_items
-from pipeline.catalog.images import UnusableImageError, encode, locate
+from pipeline.catalog.images import Small, UnusableImageError, encode, locate
 from tests.catalog.shop import ingest, ingest_params, png, png_header, write_shop
 
 BOUNDS = {"image_size": 64, "max_image_pixels": 50_000_000}
@@ -17,8 +17,8 @@ def saved(tmp_path, image: Image.Image, name: str, **options: object):
     return tmp_path / name
 
 
-def opened(data: bytes) -> Image.Image:
-    return Image.open(io.BytesIO(data))
+def opened(small: Small) -> Image.Image:
+    return Image.open(io.BytesIO(small.content))
 
 
 @pytest.mark.parametrize(
@@ -54,6 +54,7 @@ def test_longest_side_is_bounded_and_small_pictures_stay(tmp_path) -> None:
     small = saved(tmp_path, Image.new("RGB", (20, 10)), "small.jpg")
     assert opened(encode(wide, **BOUNDS)).size == (64, 16)
     assert opened(encode(small, **BOUNDS)).size == (20, 10)
+    assert (encode(wide, **BOUNDS).source_side, encode(small, **BOUNDS).source_side) == (200, 20)
 
 
 def test_png_stays_png_and_everything_else_becomes_jpeg(tmp_path) -> None:

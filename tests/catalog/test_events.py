@@ -67,3 +67,15 @@ def test_a_quoted_line_feed_at_the_edge_of_a_block_is_no_end_of_a_row(tmp_path, 
 def test_a_header_alone_is_no_interaction(tmp_path) -> None:
     found, rows_read = read_interactions(write(tmp_path / "interactions.csv", []), COLUMNS, Quarantine())
     assert (len(found), rows_read, found.user_ids) == (0, 0, [])
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.sampled_from(["::", ":", "a", "1", "\n", "é"]), max_size=30), st.integers(1, 7))
+def test_double_colons_become_tabs_wherever_a_piece_ends(tmp_path: Path, parts: list[str], piece: int) -> None:
+    content = ("".join(parts) + "\n").encode()
+    (tmp_path / "ratings.dat").write_bytes(content)
+    stream = events._opened(tmp_path / "ratings.dat", "::")
+    read = b""
+    while got := stream.read(piece):
+        read += got
+    assert read == content.replace(b"::", b"\t")

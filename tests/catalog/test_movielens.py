@@ -186,7 +186,7 @@ def test_a_tab_among_double_colons(tmp_path) -> None:
     with pytest.raises(MolarError) as error:
         sources.read(params_of(root), Quarantine())
     assert str(error.value) == (
-        f"{root}/ratings.dat holds a TAB: MovieLens separates fields by '::' alone here, unpack it again"
+        f"{root}/ratings.dat holds a TAB: its fields are separated by '::' alone, unpack it again"
     )
 
 

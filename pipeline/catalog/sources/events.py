@@ -45,8 +45,8 @@ def read_interactions(
 ) -> tuple[Interactions, int]:
     """The interactions of a delimited UTF-8 file, and how many rows were read, quarantined ones included.
 
-    `names=None` takes the columns' names from a header (and allows CSV quotes).
-    Raises MolarError if the file is empty, not UTF-8, or lacks a named column.
+    `names=None` takes the columns' names from a header (and allows CSV quotes). The delimiter may be '::'.
+    Raises MolarError if the file is empty, not UTF-8, lacks a named column, or holds a TAB beside '::'.
     """
     present = names or header_of(path, delimiter)
     for name in columns:
@@ -85,10 +85,10 @@ def _read_clean(path: Path, columns: Columns, delimiter: str, names: list[str] |
     kinds = {user: CODES, item: CODES, time: pa.int64()} | ({rating: pa.float64()} if rating else {})
     try:
         table = csv.read_csv(
-            path,
+            _opened(path, delimiter),
             read_options=csv.ReadOptions(column_names=names, block_size=BLOCK_BYTES),
             parse_options=csv.ParseOptions(
-                delimiter=delimiter, quote_char=False if names else '"', ignore_empty_lines=False
+                delimiter=_one_character(delimiter), quote_char=False if names else '"', ignore_empty_lines=False
             ),
             convert_options=csv.ConvertOptions(column_types=kinds, include_columns=list(kinds)),
         )
@@ -130,11 +130,11 @@ def _read_carefully(
     texts = dict.fromkeys(names or header_of(path, delimiter), pa.string())
     try:
         with csv.open_csv(
-            path,
+            _opened(path, delimiter),
             # serial: row numbers are known to that reader only
             read_options=csv.ReadOptions(column_names=names, use_threads=False, block_size=BLOCK_BYTES),
             parse_options=csv.ParseOptions(
-                delimiter=delimiter,
+                delimiter=_one_character(delimiter),
                 quote_char=False if names else '"',
                 newlines_in_values=names is None,
                 ignore_empty_lines=False,  # or every later row number would be wrong
@@ -150,6 +150,27 @@ def _read_carefully(
     row = np.arange(collected.seen + len(skipped), dtype=np.int64) + (1 if names else 2)
     row = row[~np.isin(row, skipped)]
     return collected.finish(row, quarantine), collected.seen - collected.blank + len(skipped)
+
+
+def _one_character(delimiter: str) -> str:
+    return "\t" if delimiter == "::" else delimiter
+
+
+def _opened(path: Path, delimiter: str) -> pa.NativeFile:
+    """The file as Arrow can split it: by one character, so that every '::' becomes a TAB on the way."""
+    if delimiter != "::":
+        return pa.input_stream(str(path))
+    held = b""  # a colon at the end of a piece, whose twin may open the next
+
+    def with_tabs(piece: pa.Buffer) -> bytes:
+        nonlocal held
+        content = held + piece.to_pybytes()
+        if b"\t" in content:
+            raise MolarError(f"{path} holds a TAB: its fields are separated by '::' alone, unpack it again")
+        held = b":" * ((len(content) - len(content.rstrip(b":"))) % 2)
+        return content[: len(content) - len(held)].replace(b"::", b"\t")
+
+    return pa.TransformInputStream(pa.input_stream(str(path)), with_tabs)
 
 
 class Collector:

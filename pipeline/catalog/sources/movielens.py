@@ -20,10 +20,9 @@ from pathlib import Path
 from pipeline.catalog.quarantine import Quarantine
 from pipeline.catalog.raw import Interactions, Raw, RawItem
 from pipeline.catalog.sources import movielens_csv
-from pipeline.catalog.sources.events import of_table
+from pipeline.catalog.sources.events import read_interactions
 from pipeline.catalog.sources.items import distinct
 from pipeline.catalog.sources.pictures import picture_files
-from pipeline.catalog.sources.rows import read_delimited
 from pipeline.errors import MolarError
 from pipeline.params.ingest import Ingest
 
@@ -110,13 +109,9 @@ def _edition(root: Path) -> tuple[str, ...] | None:
 
 def _ratings(path: Path, quarantine: Quarantine) -> tuple[Interactions, int]:
     """The ratings of ratings.dat or u.data, and how many rows were read."""
-    content = path.read_bytes()
-    if path.name in DOUBLE_COLON:
-        if b"\t" in content:  # it would become a separator below
-            raise MolarError(f"{path} holds a TAB: MovieLens separates fields by '::' alone here, unpack it again")
-        content = content.replace(b"::", b"\t")
-    table, row, read = read_delimited(path, content, quarantine, delimiter="\t", names=COLUMNS)
-    return of_table(table, row, path.name, ("user", "item", "timestamp", "rating"), quarantine), read
+    delimiter = "::" if path.name in DOUBLE_COLON else "\t"
+    columns = "user", "item", "timestamp", "rating"
+    return read_interactions(path, columns, quarantine, delimiter=delimiter, names=COLUMNS)
 
 
 def _movies(path: Path, quarantine: Quarantine) -> tuple[list[Line], int]:

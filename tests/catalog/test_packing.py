@@ -92,6 +92,7 @@ from pipeline.catalog import workers
 from pipeline.catalog.places import Bounds, File
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background inherits that it is ignored
     workers.ALONE = 0.0
     results = workers.in_order(iter([[File(Path(sys.argv[1]), "1.jpg")]] * 1_000_000), Bounds(64, 10**8), 2)
     next(results), next(results)

@@ -28,7 +28,7 @@ COMPRESSED = {  # as a whole: suffixes, first bytes, and the tool that undoes it
     (".tar.zst", ".tzst"): (b"\x28\xb5\x2f\xfd", "zstd"),
 }
 # what zipfile raises over damaged bytes
-BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, struct.error, ValueError, OverflowError, NotImplementedError)
+DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, struct.error, ValueError, OverflowError, RuntimeError)
 ENCRYPTED, UTF8 = 0x1, 0x800  # flags of a zip member
 
 Listed = tuple[str, Member | str]  # name as it stands there; where it lies, or why it cannot be used
@@ -109,7 +109,7 @@ def _of_zip(path: Path) -> Iterator[Listed]:
     try:
         with zipfile.ZipFile(path) as archive:
             members = archive.infolist()
-    except (*BROKEN, OSError) as error:
+    except (*DAMAGED, OSError) as error:
         if isinstance(error, OSError) and error.filename:  # it cannot even be opened
             raise
         reason = str(error).splitlines()[0][:120] if str(error) else "it ends too early"

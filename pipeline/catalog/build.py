@@ -126,9 +126,8 @@ def _of_known_items(raw: Raw, quarantine: Quarantine) -> Interactions:
     events = raw.interactions
     is_known_code = np.array([item_id in ids for item_id in events.item_ids], dtype=np.bool_)
     known = is_known_code[events.item] if len(events) else np.zeros(0, dtype=np.bool_)
-    for position in np.flatnonzero(~known):
-        value = events.item_ids[events.item[position]]
-        quarantine.add(raw.interactions_file, events.row[position], f"item is not in {raw.items_file}", value)
+    values = [events.item_ids[code] for code in events.item[~known]]
+    quarantine.add_rows(raw.interactions_file, events.row[~known], f"item is not in {raw.items_file}", values)
     return events.at(known)
 
 

@@ -11,11 +11,10 @@ import errno
 import re
 import shutil
 import stat
-import struct
 import zipfile
-import zlib
 from pathlib import Path
 
+from pipeline.catalog.archive import DAMAGED
 from pipeline.catalog.transfer import check_room, size, writing
 from pipeline.errors import MolarError
 from pipeline.progress import bar
@@ -24,8 +23,6 @@ MAX_MEMBERS = 10_000
 MAX_MEMBER_BYTES = 4 * 10**9  # the largest one published is ml-32m's ratings.csv, 0.9 GB
 MAX_TOTAL_BYTES = 8 * 10**9
 CHUNK = 1 << 20
-# what zipfile raises over damaged bytes
-DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, struct.error, ValueError, OverflowError, RuntimeError)
 
 
 def unpack(archive: Path, target: Path) -> None:

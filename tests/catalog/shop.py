@@ -3,14 +3,17 @@
 import io
 import struct
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 from PIL import Image
 
 from pipeline import artifacts
 from pipeline.artifacts import Artifact
 from pipeline.catalog.build import build
+from pipeline.errors import MolarError
 from pipeline.params.ingest import Ingest, TablesColumns
 
 INTERACTIONS = """user,item,timestamp
@@ -97,3 +100,11 @@ def ingest(params: Ingest, directory: Path) -> Artifact:
     with artifacts.write(directory) as out:
         build(params, out)
     return artifacts.read(directory, "ingest")
+
+
+def refusal(call: Callable[[], object]) -> str:
+    """The one line with which `call` is refused."""
+    with pytest.raises(MolarError) as error:
+        call()
+    assert "\n" not in str(error.value)
+    return str(error.value)

@@ -11,7 +11,6 @@ from pipeline.catalog import sources
 from pipeline.catalog.quarantine import Quarantine
 from pipeline.catalog.raw import Raw
 from pipeline.catalog.sources import amazon
-from pipeline.errors import MolarError
 from pipeline.progress import console
 from tests.catalog.amazon_shelf import (
     META_2014,
@@ -29,7 +28,7 @@ from tests.catalog.amazon_shelf import (
     old_review,
     write,
 )
-from tests.catalog.shop import ingest, ingest_params
+from tests.catalog.shop import ingest, ingest_params, refusal
 
 LAYOUTS = {
     "2014 reviews": {"reviews_Shoes_5.json.gz": REVIEWS_2014, "meta_Shoes.json.gz": literals(META_2014)},
@@ -57,10 +56,7 @@ def read(root, **changes: object) -> tuple[Raw, Quarantine]:
 
 
 def message(root, **changes: object) -> str:
-    with pytest.raises(MolarError) as error:
-        read(root, **changes)
-    assert "\n" not in str(error.value)
-    return str(error.value)
+    return refusal(lambda: read(root, **changes))
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

@@ -7,9 +7,8 @@ import pytest
 
 from pipeline.catalog import sources
 from pipeline.catalog.quarantine import Quarantine
-from pipeline.errors import MolarError
 from pipeline.params.ingest import Ingest
-from tests.catalog.shop import ingest_params, write_shop
+from tests.catalog.shop import ingest_params, refusal, write_shop
 
 LAYOUTS = {
     "own tables (interactions.csv, items.parquet)": ("tables", ["interactions.csv", "items.parquet"]),
@@ -29,10 +28,7 @@ def write(root: Path, names: list[str], first_line: str = "userId,movieId,rating
 
 
 def message(root: Path) -> str:
-    with pytest.raises(MolarError) as error:
-        sources.read(ingest_params(root, source="auto"), Quarantine())
-    assert "\n" not in str(error.value)
-    return str(error.value)
+    return refusal(lambda: sources.read(ingest_params(root, source="auto"), Quarantine()))
 
 
 @pytest.mark.parametrize("words", LAYOUTS)

@@ -10,8 +10,7 @@ from pipeline.catalog import sources
 from pipeline.catalog.quarantine import Quarantine
 from pipeline.catalog.raw import Raw
 from pipeline.catalog.sources import pixelrec
-from pipeline.errors import MolarError
-from tests.catalog.shop import ingest, ingest_params, png
+from tests.catalog.shop import ingest, ingest_params, png, refusal
 
 INTERACTIONS = """item_id,user_id,timestamp
 i72138,u209296,1605059546
@@ -51,10 +50,7 @@ def read(root: Path, **changes: object) -> tuple[Raw, Quarantine]:
 
 
 def message(root: Path, **changes: object) -> str:
-    with pytest.raises(MolarError) as error:
-        read(root, **changes)
-    assert "\n" not in str(error.value)
-    return str(error.value)
+    return refusal(lambda: read(root, **changes))
 
 
 def test_items_and_interactions(tmp_path) -> None:

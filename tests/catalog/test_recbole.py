@@ -10,8 +10,7 @@ from pipeline.catalog import sources
 from pipeline.catalog.catalogue import open_items, open_sequences
 from pipeline.catalog.quarantine import Quarantine
 from pipeline.catalog.raw import Raw
-from pipeline.errors import MolarError
-from tests.catalog.shop import ingest, ingest_params, png
+from tests.catalog.shop import ingest, ingest_params, png, refusal
 
 INTER = (
     "user_id:token\titem_id:token\trating:float\ttimestamp:float\n"
@@ -42,10 +41,7 @@ def read(root: Path, **changes: object) -> tuple[Raw, Quarantine]:
 
 
 def message(root: Path, **changes: object) -> str:
-    with pytest.raises(MolarError) as error:
-        read(root, **changes)
-    assert "\n" not in str(error.value)
-    return str(error.value)
+    return refusal(lambda: read(root, **changes))
 
 
 def sequences_of(raw: Raw) -> dict[str, list[str]]:

@@ -8,9 +8,8 @@ import pytest
 from pipeline.catalog import sources
 from pipeline.catalog.quarantine import Quarantine
 from pipeline.catalog.raw import Raw
-from pipeline.errors import MolarError
 from pipeline.params.ingest import Ingest
-from tests.catalog.shop import INTERACTIONS, ITEMS, ingest_params, write_shop
+from tests.catalog.shop import INTERACTIONS, ITEMS, ingest_params, refusal, write_shop
 
 
 def read(params: Ingest) -> tuple[Raw, Quarantine]:
@@ -19,10 +18,7 @@ def read(params: Ingest) -> tuple[Raw, Quarantine]:
 
 
 def message(params: Ingest) -> str:
-    with pytest.raises(MolarError) as error:
-        read(params)
-    assert "\n" not in str(error.value)
-    return str(error.value)
+    return refusal(lambda: read(params))
 
 
 def test_no_such_path(tmp_path) -> None:

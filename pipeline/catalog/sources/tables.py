@@ -24,6 +24,7 @@ from pipeline.catalog.quarantine import Quarantine
 from pipeline.catalog.raw import Interactions, Raw, RawItem
 from pipeline.catalog.sources import json_tables
 from pipeline.catalog.sources.events import read_interactions, read_parquet
+from pipeline.catalog.sources.items import require
 from pipeline.catalog.sources.rows import as_text, damaged, header_of, read_delimited
 from pipeline.errors import MolarError
 from pipeline.params.ingest import Ingest, TablesColumns
@@ -140,12 +141,10 @@ def _schema(path: Path) -> pa.Schema:
 def _require(path: Path, present: list[str], wanted: dict[str, str | None]) -> None:
     """Every column that params name must be there; `wanted` maps the key in ingest.columns to the column's name."""
     for key, name in wanted.items():
-        if name is not None and name not in present:
+        if name is not None:
             optional = key in ("rating", "text", "caption", "summary", "image")
             advice = f"correct ingest.columns.{key}" + (" or set it to null" if optional else "")
-            raise MolarError(f"{path} has no column '{name}' (it has {', '.join(present)}): {advice}")
-        if name is not None and present.count(name) > 1:
-            raise MolarError(f"{path} has more than one column '{name}': rename all but one")
+            require(path, present, [name], advice)
 
 
 def _items(

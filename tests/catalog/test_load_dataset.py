@@ -44,7 +44,8 @@ SOURCES = {
 @pytest.fixture
 def load(tmp_path, monkeypatch):
     """`load_dataset`, offline and with its cache in the test's folder."""
-    datasets = pytest.importorskip("datasets", reason="the library `datasets` is not installed")
+    import datasets
+
     monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
     datasets.disable_progress_bars()
 

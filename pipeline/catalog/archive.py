@@ -12,7 +12,7 @@ import stat
 import struct
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from pipeline.catalog.images import MAX_BYTES, NOT_FOUND, TOO_LARGE, UnusableImageError, refuse_url
@@ -20,7 +20,7 @@ from pipeline.catalog.places import Member
 from pipeline.catalog.tar_headers import headers
 from pipeline.errors import MolarError
 
-NAMES = ("images.zip", "images.tar")
+SUFFIXES = (".zip", ".tar")
 COMPRESSED = {  # as a whole: suffixes, first bytes, and the tool that undoes it
     (".tar.gz", ".tgz"): (b"\x1f\x8b", "gzip"),
     (".tar.bz2", ".tbz2", ".tbz"): (b"BZh", "bzip2"),
@@ -47,6 +47,10 @@ class Archive:
                 twice = key in self._members
                 self._members[key] = "archive holds two members of this name" if twice else member
 
+    def names(self) -> list[str]:
+        """What `find` would find, or say why not."""
+        return list(self._members)
+
     def find(self, name: str) -> Member | str:
         """The member that an item table names, or why there is none to be had."""
         try:
@@ -57,26 +61,29 @@ class Archive:
         return "picture lies outside the archive" if key is None else self._members.get(key, NOT_FOUND)
 
 
-def beside(root: Path) -> Archive | None:
-    """The archive of a raw folder; None if there is none. Raises MolarError where it is not clear which to read."""
-    has_folder = (root / "images").is_dir()
-    there = [root / name for name in NAMES if (root / name).is_file()]
-    if len(there) + has_folder > 1:
-        words = " and ".join([*(["images/"] if has_folder else []), *(path.name for path in there)])
+def beside(root: Path, folders: Sequence[str] = ("images",)) -> Archive | None:
+    """The archive that stands in for the `folders` of a raw folder; None if there is none.
+
+    Raises MolarError where it is not clear which to read, and for a tar that is compressed as a whole.
+    """
+    unpacked = [f"{folder}/" for folder in folders if (root / folder).is_dir()]
+    there = [path for folder in folders for suffix in SUFFIXES if (path := root / f"{folder}{suffix}").is_file()]
+    if there and len(there) + len(unpacked) > 1:
+        words = " and ".join([*unpacked, *(path.name for path in there)])
         raise MolarError(f"{root} holds both {words}: keep the one whose pictures you mean")
     if there:
         return Archive(there[0])
     for suffixes, (_, tool) in COMPRESSED.items():
-        for suffix in suffixes:
-            if not has_folder and (root / f"images{suffix}").is_file():
-                raise _compressed(root / f"images{suffix}", tool)
+        for path in (root / f"{folder}{suffix}" for folder in folders for suffix in suffixes):
+            if not unpacked and path.is_file():
+                raise _compressed(path, tool)
     return None
 
 
 def _compressed(path: Path, tool: str) -> MolarError:
     return MolarError(
         f"{path} is compressed as a whole, so no picture in it can be read by itself: "
-        f"make it a plain images.tar ({tool} -d) or unpack it to images/"
+        f"make it a plain tar ({tool} -d) or unpack it"
     )
 
 

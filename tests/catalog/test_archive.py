@@ -215,7 +215,7 @@ def test_a_compressed_tar_says_what_to_do(tmp_path, name, tool) -> None:
     (tmp_path / name).write_bytes(b"")
     assert refused(tmp_path) == (
         f"{tmp_path}/{name} is compressed as a whole, so no picture in it can be read by itself: "
-        f"make it a plain images.tar ({tool} -d) or unpack it to images/"
+        f"make it a plain tar ({tool} -d) or unpack it"
     )
 
 

@@ -1,3 +1,4 @@
+import gzip
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,8 @@ from hypothesis import strategies as st
 
 from pipeline.catalog.quarantine import Quarantine
 from pipeline.catalog.sources import events
-from pipeline.catalog.sources.events import read_interactions
+from pipeline.catalog.sources.events import PLAIN_CSV, Layout, read_interactions
+from tests.catalog.shop import refusal
 
 COLUMNS = ("user", "item", "timestamp", "rating")
 ids = st.sampled_from(["ann", "bob", "Zoë", '"q, ""r"""', "0", "NA", "null", " x ", ""])
@@ -40,7 +42,7 @@ def test_every_row_is_read_or_quarantined_and_both_ways_of_reading_agree(tmp_pat
     assert len(found) + len(quarantine.entries) == rows_read == sum(row.strip(",") != "" for row in rows)
     assert np.isfinite(found.rating).all() and "" not in {*found.user_ids, *found.item_ids}
     nobody = Quarantine()
-    careful = events._read_carefully(path, COLUMNS, nobody, ",", None)
+    careful = events._read_carefully(path, COLUMNS, nobody, PLAIN_CSV)
     assert told(careful) == told(result)
     assert (careful[0].user_ids, careful[0].item_ids) == (found.user_ids, found.item_ids)
     assert sorted(nobody.entries, key=str) == sorted(quarantine.entries, key=str)
@@ -62,6 +64,30 @@ def test_a_quoted_line_feed_at_the_edge_of_a_block_is_no_end_of_a_row(tmp_path, 
     rows = [f'"user\n{n}",a,{n},1' for n in range(30)]
     found, rows_read = read_interactions(write(tmp_path / "interactions.csv", rows), COLUMNS, Quarantine())
     assert rows_read == 30 and found.user_ids[29] == "user\n29" and found.row.tolist() == list(range(2, 32))
+
+
+@pytest.mark.parametrize("bad_row", ["", "u,i,noon,1\n"], ids=["typed at once", "read again as text"])
+def test_a_gzipped_file_is_the_file(tmp_path, bad_row) -> None:
+    rows = [f"u{n % 70},i{n % 9},{n // 3},{n % 5}" for n in range(2_000)]
+    path = write(tmp_path / "interactions.csv", [*rows, bad_row.strip()])
+    plain = told(read_interactions(path, COLUMNS, Quarantine()))
+    path.write_bytes(gzip.compress(path.read_bytes()))  # under the same name: a browser may have unpacked the other
+    assert told(read_interactions(path, COLUMNS, Quarantine())) == plain
+    path.write_bytes(path.read_bytes()[:-200])
+    assert refusal(lambda: read_interactions(path, COLUMNS, Quarantine())) == (
+        f"{path} breaks off or is damaged: download it again"
+    )
+
+
+def test_a_given_header_is_no_row_and_its_quotes_are_characters(tmp_path) -> None:
+    path = write(tmp_path / "a.inter", ['"ann,a,1.0,2', "bob,b", "bob,b,2.5,1"])
+    quarantine = Quarantine()
+    found, rows_read = read_interactions(path, COLUMNS, quarantine, Layout(",", list(COLUMNS), headed=True))
+    assert (found.user_ids, found.timestamp.tolist(), found.row.tolist(), rows_read) == (['"ann'], [1], [2], 3)
+    assert [(row, reason) for _, row, reason, _ in quarantine.entries] == [
+        (3, "wrong number of fields"),
+        (4, "timestamp is not a whole number"),
+    ]
 
 
 def test_a_header_alone_is_no_interaction(tmp_path) -> None:

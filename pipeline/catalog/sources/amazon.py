@@ -4,10 +4,11 @@
     2018  <Category>[_5].json         or <Category>.csv         (item,user,rating,timestamp)   meta_<Category>.json
     2023  <Category>.jsonl            or <Category>.csv         (with a header)                meta_<Category>.jsonl
 
-Optional: `images/<asin>.jpg` (.jpeg, .png, .webp), or pictures named as at the end of their url; an item without one
-has no picture. 2023 is joined on parent_asin. Timestamps stay in the unit of the source, seconds in 2014 and 2018 and
-milliseconds in 2023, since only their order is used. The ratings of 2014 and 2018 carry no header and swap two
-columns: the prefix `ratings_` tells them apart, and the ids of the metadata must agree.
+Optional: `images/<asin>.jpg` (.jpeg, .png, .webp), or pictures named as at the end of their url, in the folder or in
+images.zip or .tar; an item without one has no picture. 2023 is joined on parent_asin. Timestamps stay in the unit of
+the source, seconds in 2014 and 2018 and milliseconds in 2023, since only their order is used. The ratings of 2014 and
+2018 carry no header and swap two columns: the prefix `ratings_` tells them apart, and the ids of the metadata must
+agree.
 
 Metadata list many items that nobody in the folder reviewed; these are left out unless the params ask for unseen or
 listed cold items.
@@ -24,20 +25,17 @@ from pathlib import Path
 from pipeline.catalog.quarantine import Quarantine
 from pipeline.catalog.raw import Interactions, Raw, RawItem
 from pipeline.catalog.sources.amazon_items import picture_url, raw_item
-from pipeline.catalog.sources.events import of_table, read_interactions
+from pipeline.catalog.sources.events import Layout, read_interactions
 from pipeline.catalog.sources.json_lines import (
     BEAT,
     Record,
     identifier,
-    is_gzipped,
     lines,
     read_reviews,
     records,
     shown,
-    unpacked,
 )
-from pipeline.catalog.sources.pictures import picture_files
-from pipeline.catalog.sources.rows import read_delimited
+from pipeline.catalog.sources.pictures import pictures_beside
 from pipeline.errors import MolarError
 from pipeline.params.ingest import Ingest
 from pipeline.progress import bar, say
@@ -90,7 +88,9 @@ def read(root: Path, params: Ingest, quarantine: Quarantine) -> Raw:
         say(f"recognised {found}")
     events, events_read = _interactions(found, quarantine)
     keep_all = params.keep_unseen_items or params.cold_items == "listed"
-    items, listed, items_read = _items(found, None if keep_all else set(events.item_ids), quarantine)
+    files, packed = pictures_beside(root, "images")
+    wanted = None if keep_all else set(events.item_ids)
+    items, listed, items_read = _items(found, wanted, files, quarantine)
     if found.is_csv and not found.header:
         _check_order(found, events, listed)
     return Raw(
@@ -100,6 +100,7 @@ def read(root: Path, params: Ingest, quarantine: Quarantine) -> Raw:
         items_file=found.metadata.name,
         interactions_file=found.interactions.name,
         rows_read={found.interactions.name: events_read, found.metadata.name: items_read},
+        pictures=packed,
     )
 
 
@@ -185,15 +186,13 @@ def _interactions(found: Found, quarantine: Quarantine) -> tuple[Interactions, i
         return read_reviews(path, NEW_KEYS if found.edition == 2023 else OLD_KEYS, quarantine)
     columns = NEW_KEYS if found.header else PLAIN_KEYS
     names = None if found.header else NO_HEADER[found.edition]
-    if not is_gzipped(path):
-        return read_interactions(path, columns, quarantine, names=names)
-    table, row, read = read_delimited(path, unpacked(path), quarantine, delimiter=",", names=names)
-    return of_table(table, row, path.name, columns, quarantine), read
+    return read_interactions(path, columns, quarantine, Layout(names=names))
 
 
-def _items(found: Found, wanted: set[str] | None, quarantine: Quarantine) -> tuple[list[RawItem], set[str], int]:
+def _items(
+    found: Found, wanted: set[str] | None, files: dict[str, str], quarantine: Quarantine
+) -> tuple[list[RawItem], set[str], int]:
     """The wanted items (None: all), the ids of all, and how many lines were read."""
-    files = picture_files(found.metadata.parent, "images")
     items: list[RawItem] = []
     listed: set[str] = set()
     read = 0

@@ -37,7 +37,7 @@ ALT = re.compile(r'^\s*<img\b[^<>]*?\balt="([^"<>]*)"')  # main categories of 20
 
 
 def raw_item(record: Record, item_id: str, row: int, files: dict[str, str]) -> RawItem:
-    """The item of a line. `files`: pictures by file name without suffix, see `picture_files`."""
+    """The item of a line. `files`: pictures by file name without suffix, see `pictures_beside`."""
     title = plain(record.get("title"))
     return RawItem(
         item_id=item_id,

@@ -10,8 +10,9 @@ numbering and is no row.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -20,42 +21,67 @@ import pyarrow.parquet as pq
 
 from pipeline.catalog.quarantine import Quarantine
 from pipeline.catalog.raw import Interactions
-from pipeline.catalog.sources.rows import (
-    as_text,
-    damaged,
-    filled,
-    header_of,
-    numbers,
-    require_utf8,
-    unreadable,
-    whole_numbers,
-)
+from pipeline.catalog.sources.collector import CODES, Collector, Columns, numbered, united
+from pipeline.catalog.sources.gzipped import arrow_stream, intact, opened
+from pipeline.catalog.sources.rows import damaged, filled, header_of, require_utf8, unreadable
 from pipeline.errors import MolarError
-
-Columns = tuple[str, str, str, str | None]  # names of user, item, timestamp and rating (None: there is none)
 
 BATCH_ROWS = 1 << 18  # of a Parquet file read at once
 BLOCK_BYTES = 1 << 24  # of a file parsed at once: few enough dictionaries to unite, small beside the result
-CODES = pa.dictionary(pa.int32(), pa.string())
 LARGEST_TIME = 10**18  # as `whole_numbers` takes them: 18 digits
 
 
-def read_interactions(
-    path: Path, columns: Columns, quarantine: Quarantine, *, delimiter: str = ",", names: list[str] | None = None
-) -> tuple[Interactions, int]:
-    """The interactions of a delimited UTF-8 file, and how many rows were read, quarantined ones included.
+@dataclass(frozen=True)
+class Layout:
+    """How a delimited file is written."""
 
-    `names=None` takes the columns' names from a header (and allows CSV quotes). The delimiter may be '::'.
+    delimiter: str = ","  # '::' is one
+    names: list[str] | None = None  # of its columns; None: a header tells them, and values may be quoted as in CSV
+    headed: bool = False  # `names` stand for those of a header
+
+    @property
+    def character(self) -> str:
+        """The delimiter that Arrow is given."""
+        return "\t" if self.delimiter == "::" else self.delimiter
+
+    @property
+    def first_row(self) -> int:
+        """Number of the first row after a header."""
+        return 1 if self.names and not self.headed else 2
+
+    def read_options(self, *, use_threads: bool) -> csv.ReadOptions:
+        return csv.ReadOptions(
+            column_names=self.names, skip_rows=int(self.headed), use_threads=use_threads, block_size=BLOCK_BYTES
+        )
+
+    def parse_options(self, **more: Any) -> csv.ParseOptions:
+        return csv.ParseOptions(
+            delimiter=self.character,
+            quote_char=False if self.names else '"',
+            ignore_empty_lines=False,  # or every later row number would be wrong
+            **more,
+        )
+
+
+PLAIN_CSV = Layout()
+
+
+def read_interactions(
+    path: Path, columns: Columns, quarantine: Quarantine, layout: Layout = PLAIN_CSV
+) -> tuple[Interactions, int]:
+    """The interactions of a delimited UTF-8 file, gzipped or not, and how many rows were read, quarantined included.
+
     Raises MolarError if the file is empty, not UTF-8, lacks a named column, or holds a TAB beside '::'.
     """
-    present = names or header_of(path, delimiter)
+    present = layout.names or header_of(path, layout.delimiter)
     for name in columns:
         if name is not None and name not in present:
             raise MolarError(f"{path} has no column '{name}' (it has {', '.join(present)})")
         if name is not None and present.count(name) > 1:
             raise MolarError(f"{path} has more than one column '{name}': rename all but one")
-    clean = _read_clean(path, columns, delimiter, names)
-    return (clean, len(clean)) if clean is not None else _read_carefully(path, columns, quarantine, delimiter, names)
+    with intact(path):
+        clean = _read_clean(path, columns, layout)
+        return (clean, len(clean)) if clean is not None else _read_carefully(path, columns, quarantine, layout)
 
 
 def read_parquet(path: Path, columns: Columns, quarantine: Quarantine) -> tuple[Interactions, int]:
@@ -72,24 +98,15 @@ def read_parquet(path: Path, columns: Columns, quarantine: Quarantine) -> tuple[
     return collected.finish(numbered(collected.seen, 1), quarantine), collected.seen
 
 
-def of_table(table: pa.Table, row: np.ndarray, file: str, columns: Columns, quarantine: Quarantine) -> Interactions:
-    """Type the columns of a table and quarantine the rows that do not fit; `row` (int64) numbers its rows."""
-    collected = Collector(file, columns)
-    collected.add(table)
-    return collected.finish(row, quarantine)
-
-
-def _read_clean(path: Path, columns: Columns, delimiter: str, names: list[str] | None) -> Interactions | None:
+def _read_clean(path: Path, columns: Columns, layout: Layout) -> Interactions | None:
     """All rows, typed by Arrow while it parses; None if any row is not right."""
     user, item, time, rating = columns
     kinds = {user: CODES, item: CODES, time: pa.int64()} | ({rating: pa.float64()} if rating else {})
     try:
         table = csv.read_csv(
-            _opened(path, delimiter),
-            read_options=csv.ReadOptions(column_names=names, block_size=BLOCK_BYTES),
-            parse_options=csv.ParseOptions(
-                delimiter=_one_character(delimiter), quote_char=False if names else '"', ignore_empty_lines=False
-            ),
+            _opened(path, layout.delimiter),
+            read_options=layout.read_options(use_threads=True),
+            parse_options=layout.parse_options(),
             convert_options=csv.ConvertOptions(column_types=kinds, include_columns=list(kinds)),
         )
     except pa.ArrowInvalid:  # a malformed row, an untyped value; a quoted value across the edge of a block
@@ -109,13 +126,11 @@ def _read_clean(path: Path, columns: Columns, delimiter: str, names: list[str] |
         return None
     if ratings is not None and not np.isfinite(ratings).all():
         return None
-    row = numbered(len(timestamp), 1 if names else 2)
+    row = numbered(len(timestamp), layout.first_row)
     return Interactions(user_code, item_code, timestamp, ratings, row, user_ids, item_ids)
 
 
-def _read_carefully(
-    path: Path, columns: Columns, quarantine: Quarantine, delimiter: str, names: list[str] | None
-) -> tuple[Interactions, int]:
+def _read_carefully(path: Path, columns: Columns, quarantine: Quarantine, layout: Layout) -> tuple[Interactions, int]:
     """The same as text, block by block, so that whatever is wrong can be named."""
     skipped: list[int] = []  # numbers of the rows with too few or too many fields
 
@@ -124,22 +139,15 @@ def _read_carefully(
         quarantine.add(path.name, line.number, "wrong number of fields", line.text)
         return "skip"
 
-    with path.open("rb") as file:
+    with opened(path) as file:
         require_utf8(path, file)
     collected = Collector(path.name, columns)
-    texts = dict.fromkeys(names or header_of(path, delimiter), pa.string())
+    texts = dict.fromkeys(layout.names or header_of(path, layout.delimiter), pa.string())
     try:
         with csv.open_csv(
-            _opened(path, delimiter),
-            # serial: row numbers are known to that reader only
-            read_options=csv.ReadOptions(column_names=names, use_threads=False, block_size=BLOCK_BYTES),
-            parse_options=csv.ParseOptions(
-                delimiter=_one_character(delimiter),
-                quote_char=False if names else '"',
-                newlines_in_values=names is None,
-                ignore_empty_lines=False,  # or every later row number would be wrong
-                invalid_row_handler=on_invalid,
-            ),
+            _opened(path, layout.delimiter),
+            read_options=layout.read_options(use_threads=False),  # row numbers are known to the serial reader only
+            parse_options=layout.parse_options(newlines_in_values=layout.names is None, invalid_row_handler=on_invalid),
             convert_options=csv.ConvertOptions(column_types=texts),
         ) as reader:
             for batch in reader:
@@ -147,19 +155,15 @@ def _read_carefully(
                 collected.add(table, np.logical_or.reduce([filled(column) for column in table.columns]))
     except pa.ArrowInvalid as error:
         raise unreadable(path, error) from None
-    row = np.arange(collected.seen + len(skipped), dtype=np.int64) + (1 if names else 2)
+    row = np.arange(collected.seen + len(skipped), dtype=np.int64) + layout.first_row
     row = row[~np.isin(row, skipped)]
     return collected.finish(row, quarantine), collected.seen - collected.blank + len(skipped)
-
-
-def _one_character(delimiter: str) -> str:
-    return "\t" if delimiter == "::" else delimiter
 
 
 def _opened(path: Path, delimiter: str) -> pa.NativeFile:
     """The file as Arrow can split it: by one character, so that every '::' becomes a TAB on the way."""
     if delimiter != "::":
-        return pa.input_stream(str(path))
+        return arrow_stream(path)
     held = b""  # a colon at the end of a piece, whose twin may open the next
 
     def with_tabs(piece: pa.Buffer) -> bytes:
@@ -170,74 +174,4 @@ def _opened(path: Path, delimiter: str) -> pa.NativeFile:
         held = b":" * ((len(content) - len(content.rstrip(b":"))) % 2)
         return content[: len(content) - len(held)].replace(b"::", b"\t")
 
-    return pa.TransformInputStream(pa.input_stream(str(path)), with_tabs)
-
-
-class Collector:
-    """Takes tables of text or typed columns one after another; `finish` gives all their good rows at once."""
-
-    def __init__(self, file: str, columns: Columns) -> None:
-        self._file, self._columns = file, columns
-        self.seen = self.blank = 0  # rows taken in, and those of them without any value
-        self._codes: tuple[list[pa.Array], list[pa.Array]] = ([], [])
-        self._timestamps: list[np.ndarray] = []
-        self._ratings: list[np.ndarray] = []
-        self._kept: list[np.ndarray] = []  # places of the good rows among all that were seen
-        self._bad: list[tuple[np.ndarray, str, list[object]]] = []  # places, reason, what stood there
-
-    def add(self, table: pa.Table, written: np.ndarray | None = None) -> None:
-        """One more block of rows; those that are not `written` (bool, None: all are) are blank lines, hence nothing."""
-        user_name, item_name, time_name, rating_name = self._columns
-        user, item = as_text(table[user_name], self._file), as_text(table[item_name], self._file)
-        timestamp, is_time = whole_numbers(table[time_name])
-        checks = [
-            (filled(user), "user is empty", table[user_name]),
-            (filled(item), "item is empty", table[item_name]),
-            (is_time, "timestamp is not a whole number", table[time_name]),
-        ]
-        rating = None
-        if rating_name is not None:
-            rating, is_number = numbers(table[rating_name])
-            checks.append((is_number, "rating is not a number", table[rating_name]))
-        good = np.ones(table.num_rows, np.bool_) if written is None else written
-        self.blank += int((~good).sum())
-        for fits, reason, column in checks:
-            bad = good & ~fits
-            if bad.any():
-                self._bad.append((np.flatnonzero(bad) + self.seen, reason, column.filter(pa.array(bad)).to_pylist()))
-            good = good & fits
-        for codes, text in zip(self._codes, (user, item), strict=True):
-            codes.extend(text.filter(pa.array(good)).dictionary_encode().chunks)
-        self._timestamps.append(timestamp[good])
-        if rating is not None:
-            self._ratings.append(rating[good])
-        self._kept.append(np.flatnonzero(good) + self.seen)
-        self.seen += table.num_rows
-
-    def finish(self, row: np.ndarray, quarantine: Quarantine) -> Interactions:
-        """`row` (int64) numbers everything that was seen; the bad rows go into quarantine under their number."""
-        for places, reason, values in self._bad:
-            quarantine.add_rows(self._file, row[places], reason, values)
-        (user, user_ids), (item, item_ids) = (united(codes) for codes in self._codes)
-        return Interactions(
-            user=user,
-            item=item,
-            timestamp=np.concatenate([np.zeros(0, np.int64), *self._timestamps]),
-            rating=np.concatenate([np.zeros(0), *self._ratings]) if self._columns[3] else None,
-            row=row[np.concatenate([np.zeros(0, np.int64), *self._kept])],
-            user_ids=user_ids,
-            item_ids=item_ids,
-        )
-
-
-def numbered(rows: int, first: int) -> np.ndarray:
-    """`first`, `first` + 1, ...: int32 wherever that holds them, for there are as many as interactions."""
-    return np.arange(first, first + rows, dtype=np.int32 if first + rows < 1 << 31 else np.int64)
-
-
-def united(chunks: Sequence[pa.DictionaryArray]) -> tuple[np.ndarray, list[str]]:
-    """int32 codes of dictionary-encoded chunks and the distinct values they stand for, by first appearance."""
-    whole = pa.chunked_array(chunks, CODES).unify_dictionaries()
-    if not whole.num_chunks:
-        return np.zeros(0, np.int32), []
-    return np.concatenate([chunk.indices.to_numpy() for chunk in whole.chunks]), whole.chunk(0).dictionary.to_pylist()
+    return pa.TransformInputStream(arrow_stream(path), with_tabs)

@@ -1,17 +1,14 @@
 """One record a line, plain or gzipped, read as a stream: JSON objects, or the Python literals of older dumps.
 
-Whether a file is gzipped is read from its first bytes, since browsers unpack and keep the name. A line that is no
-record is quarantined; a line above LONGEST_LINE is never held in memory whole, one above LONGEST_LITERAL never meets
-Python's parser, and nothing is ever evaluated.
+A line that is no record is quarantined; a line above LONGEST_LINE is never held in memory whole, one above
+LONGEST_LITERAL never meets Python's parser, and nothing is ever evaluated.
 """
 
 from __future__ import annotations
 
 import ast
-import gzip
 import json
 import warnings
-import zlib
 from array import array
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,8 +18,8 @@ import numpy as np
 
 from pipeline.catalog.quarantine import Quarantine
 from pipeline.catalog.raw import Interactions
+from pipeline.catalog.sources.gzipped import DAMAGE, broken, opened
 from pipeline.catalog.sources.plain import readable
-from pipeline.errors import MolarError
 from pipeline.progress import bar
 
 Record = dict[str, Any]
@@ -30,21 +27,7 @@ Record = dict[str, Any]
 LONGEST_LINE = 1 << 20  # bytes; the longest reviews and descriptions have some tens of thousands
 LONGEST_LITERAL = 1 << 17  # bytes; Python's parser takes about 4 us a byte on a hostile line
 LATEST = 10**18  # any clock shows less, and int64 holds it
-DAMAGE = (EOFError, gzip.BadGzipFile, zlib.error)
 BEAT = 10_000  # lines between two looks at the progress bar
-
-
-def is_gzipped(path: Path) -> bool:
-    with path.open("rb") as handle:
-        return handle.read(2) == b"\x1f\x8b"
-
-
-def unpacked(path: Path) -> bytes:
-    """The whole of a gzipped file. Raises MolarError if it breaks off or is damaged."""
-    try:
-        return gzip.decompress(path.read_bytes())
-    except DAMAGE:
-        raise MolarError(f"{path} breaks off or is damaged: download it again") from None
 
 
 def lines(path: Path) -> Iterator[tuple[int, bytes | None]]:
@@ -54,7 +37,7 @@ def lines(path: Path) -> Iterator[tuple[int, bytes | None]]:
     """
     number = 0
     try:
-        with gzip.open(path, "rb") if is_gzipped(path) else path.open("rb") as handle:
+        with opened(path) as handle:
             while line := handle.readline(LONGEST_LINE + 1):
                 number += 1
                 if len(line) > LONGEST_LINE:
@@ -64,7 +47,7 @@ def lines(path: Path) -> Iterator[tuple[int, bytes | None]]:
                 elif stripped := (line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line).strip():
                     yield number, stripped
     except DAMAGE:
-        raise MolarError(f"{path} breaks off or is damaged after line {number:,}: download it again") from None
+        raise broken(path, f" after line {number:,}") from None
 
 
 def records(path: Path, quarantine: Quarantine) -> Iterator[tuple[int, Record | None]]:

@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from pipeline.catalog.quarantine import Quarantine
 from pipeline.catalog.raw import Interactions
-from pipeline.catalog.sources.events import Collector, Columns
+from pipeline.catalog.sources.collector import Collector, Columns
 from pipeline.catalog.sources.json_lines import Record, records
 from pipeline.catalog.sources.plain import readable
 from pipeline.errors import MolarError

@@ -5,8 +5,8 @@
     20M, 25M, 32M, latest, latest-small                        the CSV editions: see movielens_csv.py
 
 1M and 100K are latin-1, all others UTF-8; 10M's tags.dat is not read, nor links and genomes of the CSV editions.
-Optional beside any: `images/<movie id>.jpg` (posters) and `movies_extrainfos.dat` (UTF-8, 11 fields
-`id::title::year::rated::released::genres::director::writers::actors::plot::poster url`, from OMDb through MeLU).
+Optional beside any: `images/<movie id>.jpg` (posters; or images.zip, images.tar) and `movies_extrainfos.dat` (UTF-8, 11
+fields `id::title::year::rated::released::genres::director::writers::actors::plot::poster url`, from OMDb through MeLU).
 An item's text is its plot; its attributes are genres, year, director and, of CSV editions, the users' tags. Posters
 carry no caption.
 """
@@ -20,9 +20,9 @@ from pathlib import Path
 from pipeline.catalog.quarantine import Quarantine
 from pipeline.catalog.raw import Interactions, Raw, RawItem
 from pipeline.catalog.sources import movielens_csv
-from pipeline.catalog.sources.events import read_interactions
+from pipeline.catalog.sources.events import Layout, read_interactions
 from pipeline.catalog.sources.items import distinct
-from pipeline.catalog.sources.pictures import picture_files
+from pipeline.catalog.sources.pictures import pictures_beside
 from pipeline.errors import MolarError
 from pipeline.params.ingest import Ingest
 
@@ -69,7 +69,7 @@ def read(root: Path, params: Ingest, quarantine: Quarantine) -> Raw:
         lines, rows_read[movies.name] = _movies(movies, quarantine)
     if (root / EXTRAS).is_file():
         directors, plots, rows_read[EXTRAS] = _extras(root / EXTRAS, quarantine)
-    posters = picture_files(root, "images")
+    posters, packed = pictures_beside(root, "images")
     items = []
     for row, item_id, title, genres in lines:
         name, year = _title_and_year(title)
@@ -96,6 +96,7 @@ def read(root: Path, params: Ingest, quarantine: Quarantine) -> Raw:
         items_file=movies.name,
         interactions_file=ratings.name,
         rows_read=rows_read,
+        pictures=packed,
     )
 
 
@@ -111,7 +112,7 @@ def _ratings(path: Path, quarantine: Quarantine) -> tuple[Interactions, int]:
     """The ratings of ratings.dat or u.data, and how many rows were read."""
     delimiter = "::" if path.name in DOUBLE_COLON else "\t"
     columns = "user", "item", "timestamp", "rating"
-    return read_interactions(path, columns, quarantine, delimiter=delimiter, names=COLUMNS)
+    return read_interactions(path, columns, quarantine, Layout(delimiter, COLUMNS))
 
 
 def _movies(path: Path, quarantine: Quarantine) -> tuple[list[Line], int]:

@@ -2,7 +2,7 @@
 
     interaction.csv | Pixel50K.csv | ...    item_id,user_id,timestamp (s); any one CSV with these columns
     item_info.csv | information/*.csv       item_id,view_number,...,barrage_number,title,tag,description
-    covers/ | cover/ | images/              <item id>.jpg (.jpeg, .png, .webp)
+    covers/ | cover/ | images/              <item id>.jpg (.jpeg, .png, .webp); or one covers.zip, cover.tar, ...
 
 An item's text is its description; its only attribute is its tag. Any of title, tag, description and cover may be
 missing. The seven counters (views, comments, thumbs, shares, coins, favourites, barrages) are totals of long after the
@@ -18,7 +18,7 @@ from pipeline.catalog.quarantine import Quarantine
 from pipeline.catalog.raw import Raw, RawItem
 from pipeline.catalog.sources.events import read_interactions
 from pipeline.catalog.sources.items import require
-from pipeline.catalog.sources.pictures import picture_files
+from pipeline.catalog.sources.pictures import pictures_beside
 from pipeline.catalog.sources.rows import read_delimited
 from pipeline.errors import MolarError
 from pipeline.params.ingest import Ingest
@@ -49,7 +49,8 @@ def read(root: Path, params: Ingest, quarantine: Quarantine) -> Raw:
     interactions, interactions_read = read_interactions(
         interactions_path, ("user_id", "item_id", "timestamp", None), quarantine
     )
-    found, items_read = _items(root, items_path, quarantine)
+    covers, packed = pictures_beside(root, *COVERS)
+    found, items_read = _items(root, items_path, covers, quarantine)
     return Raw(
         root=root,
         items=found,
@@ -57,6 +58,7 @@ def read(root: Path, params: Ingest, quarantine: Quarantine) -> Raw:
         items_file=_name(root, items_path),
         interactions_file=interactions_path.name,
         rows_read={interactions_path.name: interactions_read, _name(root, items_path): items_read},
+        pictures=packed,
     )
 
 
@@ -84,16 +86,13 @@ def _name(root: Path, path: Path) -> str:
     return path.relative_to(root).as_posix()
 
 
-def _items(root: Path, path: Path, quarantine: Quarantine) -> tuple[list[RawItem], int]:
+def _items(root: Path, path: Path, covers: dict[str, str], quarantine: Quarantine) -> tuple[list[RawItem], int]:
     name = _name(root, path)
     bad_lines = Quarantine()  # kept by the file's own name, which the two tables may share
     table, row, read = read_delimited(path, path.read_bytes(), bad_lines, delimiter=",", names=None)
     for _, number, reason, value in bad_lines.entries:
         quarantine.add(name, number, reason, value)
     require(path, table.column_names, ITEM_COLUMNS, "take the file as published")
-    covers: dict[str, str] = {}
-    for folder in COVERS:
-        covers = picture_files(root, folder) | covers
     items: dict[str, RawItem] = {}
     columns = ([value.strip() or None for value in table[column].to_pylist()] for column in ITEM_COLUMNS)
     for number, item_id, title, tag, description in zip(row, *columns, strict=True):

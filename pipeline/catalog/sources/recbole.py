@@ -2,7 +2,7 @@
 
     <name>.inter    user_id:token  item_id:token  timestamp:float  [rating:float]
     <name>.item     item_id:token  movie_title:token_seq  release_year:token  class:token_seq ...     optional
-    images/         <item id>.jpg                                                                     optional
+    images/         <item id>.jpg; or images.zip, images.tar                                          optional
 
 Columns are found by name, in any order; those of .inter beyond the four, and .user, .kg, .link and .net, are not read.
 An item's title is its column `title`, else one with "title" in its name, else `name`, else one with "name" in it;
@@ -27,13 +27,13 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from pipeline.catalog.quarantine import Quarantine
 from pipeline.catalog.raw import Interactions, Raw, RawItem
-from pipeline.catalog.sources.events import of_table
+from pipeline.catalog.sources.collector import of_table
+from pipeline.catalog.sources.events import Layout, read_interactions
 from pipeline.catalog.sources.items import distinct, require
-from pipeline.catalog.sources.pictures import picture_files
+from pipeline.catalog.sources.pictures import pictures_beside
 from pipeline.catalog.sources.rows import read_delimited
 from pipeline.errors import MolarError
 from pipeline.params.ingest import Ingest
@@ -41,6 +41,7 @@ from pipeline.progress import say
 
 NEEDS = "<name>.inter"
 TYPES = ("token", "token_seq", "float", "float_seq")
+LONGEST_HEADER = 1 << 20  # bytes
 SPLITS = ("train", "valid", "test")
 LABELS = re.compile(r"(^|_)(genres?|class(es)?|category|categories|tags?|keywords?)($|_)")
 PUNCTUATED = re.compile(r",|(^|\s)[^\w\s]")  # lists with commas of their own, quoted labels, an "&" between words
@@ -68,12 +69,13 @@ def recognises(root: Path) -> str | None:
 def read(root: Path, params: Ingest, quarantine: Quarantine) -> Raw:
     """The one data set of the folder. Raises MolarError: none, several, a header without types, a missing column."""
     name, files = _data_set(root)
-    opened = [_open(path, quarantine) for path in files]
-    rows_read = {file.path.name: file.rows_read for file in opened}
+    rows_read: dict[str, int] = {}
     if files[0].name == f"{name}.inter":
         interactions_file = files[0].name
-        events = _interactions(opened[0], quarantine)
+        events, rows_read[interactions_file] = _interactions(files[0], quarantine)
     else:
+        opened = [_open(path, quarantine) for path in files]
+        rows_read |= {file.path.name: file.rows_read for file in opened}
         interactions_file = f"{name}.{{{','.join(path.name.split('.')[-2] for path in files)}}}.inter"
         events = _sequences(opened, interactions_file, quarantine)
         rows_read[interactions_file] = len(events)
@@ -91,14 +93,15 @@ def read(root: Path, params: Ingest, quarantine: Quarantine) -> Raw:
         say(f"{root} has no {items_path.name}: items are their ids alone, without words")
         first = np.unique(events.item, return_index=True)[1]  # codes follow first appearance
         items = [RawItem(events.item_ids[events.item[i]], int(events.row[i]), title=None) for i in first]
-    images = picture_files(root, "images")
+    pictures, packed = pictures_beside(root, "images")
     return Raw(
         root=root,
-        items=[replace(item, image=images.get(item.item_id)) for item in items] if images else items,
+        items=[replace(item, image=pictures.get(item.item_id)) for item in items] if pictures else items,
         interactions=events,
         items_file=items_path.name if items_path.is_file() else interactions_file,
         interactions_file=interactions_file,
         rows_read=rows_read,
+        pictures=packed,
     )
 
 
@@ -121,11 +124,11 @@ def _data_set(root: Path) -> tuple[str, list[Path]]:
     return name, [root / f"{name}.{split}.inter" for split in SPLITS if split in splits]
 
 
-def _open(path: Path, quarantine: Quarantine) -> Atomic:
-    """Parse a file whose header is `name:type` fields. Raises MolarError for another header, or no UTF-8."""
-    content = path.read_bytes()
+def _types(path: Path) -> dict[str, str]:
+    """Column names and their types. Raises MolarError if the header is no list of `name:type` fields."""
     types: dict[str, str] = {}
-    header = content[: content.find(b"\n") + 1] or content
+    with path.open("rb") as file:
+        header = file.readline(LONGEST_HEADER)
     for field in header.decode("utf-8-sig", errors="replace").rstrip("\r\n").split("\t"):
         name, _, kind = field.partition(":")
         if kind not in TYPES:
@@ -136,18 +139,23 @@ def _open(path: Path, quarantine: Quarantine) -> Atomic:
         if name in types:
             raise MolarError(f"{path} has more than one column '{name}': rename all but one")
         types[name] = kind
+    return types
+
+
+def _open(path: Path, quarantine: Quarantine) -> Atomic:
+    """Parse a whole file. Raises MolarError for another header, or no UTF-8."""
+    content, types = path.read_bytes(), _types(path)
     # Names are given, so that the header is parsed as row 1: the reader allows quotes to whoever leaves it the header.
     table, row, rows_read = read_delimited(path, content, quarantine, delimiter="\t", names=list(types))
     return Atomic(path, table.slice(1), types, row[1:], rows_read - 1, content.count(b"\n"))
 
 
-def _interactions(file: Atomic, quarantine: Quarantine) -> Interactions:
-    require(file.path, file.types, ("user_id", "item_id", "timestamp"), ADVICE)
-    place = file.table.column_names.index("timestamp")
-    whole = pc.replace_substring_regex(file.table["timestamp"], r"\.0*$", "")  # a float's way to write a second
-    rating = "rating" if "rating" in file.types else None
-    columns = ("user_id", "item_id", "timestamp", rating)
-    return of_table(file.table.set_column(place, "timestamp", whole), file.row, file.path.name, columns, quarantine)
+def _interactions(path: Path, quarantine: Quarantine) -> tuple[Interactions, int]:
+    """The interactions of <name>.inter, which is never whole in memory, and how many rows were read."""
+    types = _types(path)
+    require(path, types, ("user_id", "item_id", "timestamp"), ADVICE)
+    columns = ("user_id", "item_id", "timestamp", "rating" if "rating" in types else None)
+    return read_interactions(path, columns, quarantine, Layout("\t", list(types), headed=True))
 
 
 def _sequences(files: list[Atomic], name: str, quarantine: Quarantine) -> Interactions:

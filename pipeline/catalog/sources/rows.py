@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 import pyarrow.csv as csv
 
 from pipeline.catalog.quarantine import Quarantine
+from pipeline.catalog.sources.gzipped import intact, opened
 from pipeline.errors import MolarError
 
 # Both as Arrow's own parser takes them, spaces around them included, so that the fast way of reading a file
@@ -78,7 +79,7 @@ def read_delimited(
 
 def header_of(path: Path, delimiter: str) -> list[str]:
     """Column names of a delimited file. Raises MolarError if the file is empty."""
-    with path.open("rb") as file:
+    with intact(path), opened(path) as file:
         first = file.readline()
         return _names_in(first if first.strip() else first + file.read(), path, delimiter)
 
@@ -134,9 +135,9 @@ def filled(text: pa.ChunkedArray) -> np.ndarray:
 
 
 def whole_numbers(column: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
-    """int64 values and a mask of those that are whole numbers; instants count in their own unit."""
+    """int64 values and a mask of those that are whole numbers, `5.0` among them; instants count in their own unit."""
     if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
-        column = pc.ascii_trim_whitespace(column)
+        column = pc.replace_substring_regex(pc.ascii_trim_whitespace(column), r"^(-?[0-9]+)\.0*$", r"\1")
         fits = pc.fill_null(pc.match_substring_regex(column, WHOLE), False)
         return pc.if_else(fits, column, "0").cast(pa.int64()).to_numpy(), fits.to_numpy()
     if pa.types.is_date(column.type):

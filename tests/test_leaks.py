@@ -106,7 +106,7 @@ def batches(sequences: Sequences, ids: list[str]) -> list[Any]:
     """Two epochs of windows in their order: user, inputs, targets, by id."""
     seen = []
     for epoch in range(2):
-        for rows in epoch_batches(sequences, 3, 2, seed=1, epoch=epoch):
+        for rows in epoch_batches(sequences, 3, 2, "windows", seed=1, epoch=epoch):
             batch = collate(sequences, rows)
             for user, inputs, targets, real in zip(
                 batch.users_B.tolist(), batch.inputs_BL, batch.targets_BL, batch.real_BL, strict=True
@@ -199,7 +199,7 @@ def test_no_held_out_choice_is_a_target_and_no_cold_item_is_anywhere(split_by, c
     sequences, ids = found.sequences, [item.item_id for item in found.items]
     trained = Counter((rows[n].user, rows[n].item, rows[n].time) for n in expected.training)
     targets: Counter[tuple[str, str, int]] = Counter()
-    for batch in epoch_batches(sequences, 3, 2, seed=0, epoch=0):
+    for batch in epoch_batches(sequences, 3, 2, "windows", seed=0, epoch=0):
         for user, start, stop in batch:
             first = sequences.offsets[user]
             times = sequences.timestamps[first + start + 1 : first + stop + 1].tolist()

@@ -153,7 +153,8 @@ def _training(
     """`head`: parameters of the item table's head, None for a table of IDs."""
     history = params.protocol.max_history
     targets = max(counts.training - counts.users, 0)
-    batches = math.ceil(max(counts.users, targets / history) / training.batch_size)
+    windows = max(counts.users, targets / history)
+    batches = math.ceil((windows if training.batch_of == "windows" else targets) / training.batch_size)
     validated = min(counts.interactions, counts.users * history)
     table = counts.warm * model.width
     epoch = 6 * (model.parameters + table) * targets + 6 * (head or 0) * counts.warm * batches

@@ -10,7 +10,8 @@ from pipeline.params.section import Section
 class Training(Section):
     learning_rate: float = Field(gt=0)
     weight_decay: float = Field(ge=0)
-    batch_size: int = Field(ge=1)  # windows of at most protocol.max_history items
+    batch_size: int = Field(ge=1)
+    batch_of: Literal["windows", "targets"]  # of at most protocol.max_history items; or of windows, in whole ones
     max_epochs: int = Field(ge=1)
     patience: int = Field(ge=1)  # epochs without a better validation NDCG@10 before stopping
     warmup_steps: int = Field(ge=0)
@@ -26,3 +27,4 @@ class SASRec(Section):
     heads: int = Field(ge=1)
     dropout: float = Field(ge=0, lt=1)
     norm: Literal["pre", "post"]  # of each sublayer: before it, or after its residual
+    count_from: Literal["start", "end"]  # of the window: which end position 0 lies at

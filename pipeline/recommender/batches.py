@@ -3,6 +3,8 @@
 A user's training items x_0..x_{n-1} give inputs x_0..x_{n-2} and targets x_1..x_{n-1}, cut into windows of at most
 `max_history` positions. The cut's phase is redrawn each epoch, so that the first position of a window, which sees
 no history, is not always the same one. Windows of like length share a batch (little padding), batches are shuffled.
+A batch's loss is a mean over its targets: in batches of so many windows a target of a short history therefore weighs
+more than one of a long history, in batches of so many targets all weigh alike.
 An epoch's batches depend on (seed, epoch) and the training parts alone: resuming needs no sampler state, and users
 without training items, of whom a split by time may know some, move nobody's draw.
 """
@@ -11,12 +13,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from pipeline.catalog.catalogue import Sequences
+
+BatchOf = Literal["windows", "targets"]
 
 POOL_BATCHES = 32  # windows are sorted by length within pools of this many batches, not globally
 
@@ -54,17 +59,28 @@ def windows(sequences: Sequences, max_history: int, rng: np.random.Generator) ->
     return np.array(rows, dtype=np.int64).reshape(-1, 3)
 
 
-def epoch_batches(sequences: Sequences, max_history: int, batch_size: int, seed: int, epoch: int) -> list[np.ndarray]:
-    """The epoch's batches in order, each (at most batch_size, 3) rows of `windows`."""
+def epoch_batches(
+    sequences: Sequences, max_history: int, batch_size: int, batch_of: BatchOf, seed: int, epoch: int
+) -> list[np.ndarray]:
+    """The epoch's batches in order, each (n, 3) rows of `windows`.
+
+    Of windows: n is at most batch_size. Of targets: a batch ends with the window that completes another batch_size of
+    them, so it holds less than one window more.
+    """
     rng = np.random.default_rng([seed, epoch])
     rows = rng.permutation(windows(sequences, max_history, rng))
-    pool = batch_size * POOL_BATCHES
     batches: list[np.ndarray] = []
-    for start in range(0, len(rows), pool):
-        part = rows[start : start + pool]
-        part = part[np.argsort(part[:, 2] - part[:, 1], kind="stable")]
-        batches += [part[i : i + batch_size] for i in range(0, len(part), batch_size)]
+    for pool in _cut(rows, batch_size * POOL_BATCHES, batch_of):
+        by_length = pool[np.argsort(pool[:, 2] - pool[:, 1], kind="stable")]
+        batches += _cut(by_length, batch_size, batch_of)
     return [batches[i] for i in rng.permutation(len(batches))]
+
+
+def _cut(rows: np.ndarray, size: int, of: BatchOf) -> list[np.ndarray]:
+    """Consecutive windows in parts of `size` windows, or of about `size` targets."""
+    weight = np.ones(len(rows), np.int64) if of == "windows" else rows[:, 2] - rows[:, 1]
+    part = (np.cumsum(weight) - weight) // size  # by where a window begins
+    return np.split(rows, np.flatnonzero(np.diff(part)) + 1) if len(rows) else []
 
 
 def collate(sequences: Sequences, rows: np.ndarray) -> Batch:

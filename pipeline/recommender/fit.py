@@ -11,6 +11,7 @@ import csv
 import json
 import math
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,7 @@ class Aligned:
 
     def __call__(self, batch: Batch, users_BLD: Tensor) -> Tensor:
         with torch.no_grad():
-            teacher_BLE = self.teacher(batch.inputs_BL, self.teacher.table.trained())
+            teacher_BLE = self.teacher(batch.inputs_BL, batch.last_B, self.teacher.table.trained())
         if self.positions == "last":
             rows, columns = torch.arange(len(users_BLD), device=users_BLD.device), batch.last_B
         else:
@@ -94,7 +95,10 @@ def fit(
         lr=training.learning_rate,
         weight_decay=training.weight_decay,
     )
-    steps = len(epoch_batches(sequences, recommender.spec.max_history, training.batch_size, seed, 0))
+    batches = partial(
+        epoch_batches, sequences, recommender.spec.max_history, training.batch_size, training.batch_of, seed
+    )
+    steps = len(batches(0))
     average = WeightAverage(modules, training.average_epochs, steps)
     state, best = _restore(scratch, modules, optimiser, average)
     curve = state.curve = state.curve or []
@@ -105,7 +109,7 @@ def fit(
             torch.manual_seed(1_000_003 * seed + state.epoch)  # no generator state to checkpoint
             modules.train()
             losses = []
-            for rows in epoch_batches(sequences, recommender.spec.max_history, training.batch_size, seed, state.epoch):
+            for rows in batches(state.epoch):
                 batch = collate(sequences, rows).to(device)
                 losses.append(_step(modules, recommender, aligned, optimiser, training, batch, state, description))
                 average.update(state.step)
@@ -137,7 +141,7 @@ def _step(
 ) -> dict[str, float]:
     """One optimiser step; its losses."""
     items_VD = recommender.table.trained()
-    users_BLD = recommender(batch.inputs_BL, items_VD)
+    users_BLD = recommender(batch.inputs_BL, batch.last_B, items_VD)
     loss = full_softmax(users_BLD[batch.real_BL], items_VD, batch.targets_BL[batch.real_BL])
     losses = {"loss": loss.item()}
     if aligned is not None:

@@ -51,9 +51,10 @@ class Recommender(nn.Module):
         super().__init__()
         self.spec, self.table, self.model = spec, table, model
 
-    def forward(self, inputs_BL: Tensor, items_VD: Tensor) -> Tensor:
-        """User vectors at every position (B, L, D); `items_VD` is the table, computed once per step."""
-        return self.model(items_VD[inputs_BL])
+    def forward(self, inputs_BL: Tensor, last_B: Tensor, items_VD: Tensor) -> Tensor:
+        """User vectors at every position (B, L, D) of rows that end at `last_B`; `items_VD` is the table, computed
+        once per step."""
+        return self.model(items_VD[inputs_BL], last_B)
 
     @property
     def num_items(self) -> int:
@@ -79,7 +80,7 @@ class Recommender(nn.Module):
         for start in range(0, len(order), USERS_PER_BLOCK):
             block = order[start : start + USERS_PER_BLOCK]
             items_BL, last_B = padded([histories[u] for u in block], self.spec.max_history)
-            users_BLD = self(items_BL.to(items_ND.device), items_ND)
+            users_BLD = self(items_BL.to(items_ND.device), last_B.to(items_ND.device), items_ND)
             out_UD[block] = users_BLD[torch.arange(len(block)), last_B].cpu().numpy()
         return out_UD
 

@@ -5,6 +5,8 @@ softmax instead of one sampled negative, which decides more than the rest togeth
 before it (pre, as in today's language models) or after its residual (post, as RecBole's SASRec does): on small, dense
 data post does better (docs/results.md).
 Windows are left-aligned and padded on the right, so the causal mask alone keeps padding out of every real position.
+Positions may be counted from either end of a window, as the paper's left-padded input does from the last: then the
+place that is asked is one that every window trains, while counted from the start a long history ends where few do.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 Norm = Literal["pre", "post"]
+End = Literal["start", "end"]
 
 
 class Block(nn.Module):
@@ -47,11 +50,13 @@ class Block(nn.Module):
 
 
 class SASRec(nn.Module):
-    """Item vectors (B, L, D) -> user vectors at every position (B, L, D)."""
+    """Item vectors (B, L, D) and each row's last real position (B,) -> user vectors at every position (B, L, D)."""
 
-    def __init__(self, dim: int, layers: int, heads: int, dropout: float, norm: Norm, max_history: int) -> None:
+    def __init__(
+        self, dim: int, layers: int, heads: int, dropout: float, norm: Norm, count_from: End, max_history: int
+    ) -> None:
         super().__init__()
-        self.dim = dim
+        self.dim, self.count_from = dim, count_from
         self.position = nn.Parameter(torch.empty(max_history, dim))
         self.dropout = nn.Dropout(dropout)
         self.blocks = nn.ModuleList(Block(dim, heads, dropout, norm) for _ in range(layers))
@@ -63,8 +68,15 @@ class SASRec(nn.Module):
                 nn.init.normal_(module.weight, std=0.02)
                 nn.init.zeros_(module.bias)
 
-    def forward(self, items_BLD: Tensor) -> Tensor:
-        x_BLD = self.dropout(self.norm_in(items_BLD + self.position[: items_BLD.shape[1]]))
+    def forward(self, items_BLD: Tensor, last_B: Tensor) -> Tensor:
+        x_BLD = self.dropout(self.norm_in(items_BLD + self._positions(items_BLD.shape[1], last_B)))
         for block in self.blocks:
             x_BLD = block(x_BLD)
         return self.norm_out(x_BLD)
+
+    def _positions(self, length: int, last_B: Tensor) -> Tensor:
+        """(L, D), or (B, L, D) where rows differ; padding takes the last one."""
+        if self.count_from == "start":
+            return self.position[:length]
+        before_end_BL = last_B[:, None] - torch.arange(length, device=last_B.device)
+        return self.position[len(self.position) - 1 - before_end_BL.clamp(min=0)]

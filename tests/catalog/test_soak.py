@@ -5,6 +5,8 @@ MOLAR_SOAK_CASES: damaged copies a source; 600 of each make over 10,000 in all.
 
 from __future__ import annotations
 
+import csv
+import gzip
 import os
 import random
 import shutil
@@ -72,6 +74,23 @@ def bytes_column(root: Path) -> Path:
     return root
 
 
+def covers_zip(root: Path) -> Path:
+    """PixelRec with its covers as one downloads them."""
+    test_pixelrec.published(root)
+    shutil.make_archive(str(root / "covers"), "zip", root / "covers")
+    shutil.rmtree(root / "covers")
+    return root
+
+
+def gzipped(root: Path) -> Path:
+    """An Amazon category as one downloads it."""
+    amazon_shelf.write(root, LAYOUTS["2023 ratings"])
+    for path in [path for path in root.iterdir() if path.is_file()]:
+        (root / f"{path.name}.gz").write_bytes(gzip.compress(path.read_bytes()))
+        path.unlink()
+    return root
+
+
 def real(root: Path) -> Path:
     """The first ratings of MovieLens 100K, all its films, and a few posters."""
     folder = Path(os.environ.get("MOLAR_REAL_DATA", "")) / "ml-100k"
@@ -99,6 +118,8 @@ SOURCES = {
     "movielens CSV": ("movielens", lambda root: test_movielens.as_csv(root, "userId,movieId,tag,timestamp\n7,2,x,9\n")),
     "movielens 100K, real": ("movielens", real),
     "pixelrec": ("pixelrec", test_pixelrec.published),
+    "pixelrec, zip": ("pixelrec", covers_zip),
+    "amazon 2023 ratings, gzipped": ("amazon", gzipped),
     "recbole": ("recbole", lambda root: test_recbole.folder(root, inter=test_recbole.INTER, item=test_recbole.ITEM)),
     "recbole sequences": (
         "recbole",
@@ -156,9 +177,9 @@ def no_longer_than(seconds: int) -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
-def swallow(source: str, root: Path, out: Path) -> None:
+def swallow(source: str, root: Path, out: Path, **changes: object) -> None:
     """Read and build; what is not refused in one line must add up."""
-    params = ingest_params(root, source=source, max_quarantine=1.0)
+    params = ingest_params(root, source=source, max_quarantine=1.0, **changes)
     quarantine = Quarantine()
     try:
         raw = sources.read(params, quarantine)
@@ -199,6 +220,47 @@ def test_damaged_input_is_quarantined_or_refused_in_one_line(case, tmp_path, cap
     check()
     with capsys.disabled():
         print(f"\n{case}: {seen} cases, {(time.perf_counter() - start) / seen * 1000:.0f} ms each")
+
+
+words = st.sampled_from(["a", "b", "i1", "i2", "i3", "7", "", " ", "NA", "None"]) | st.text(max_size=5)
+moments = st.integers(-5, 50).map(str) | st.sampled_from(["1.0", "noon", "", "9" * 19]) | st.text(max_size=3)
+asked = st.fixed_dictionaries(
+    {
+        "duplicates": st.sampled_from(["all", "first", "last"]),
+        "k_core": st.integers(1, 3),
+        "since": st.none() | st.integers(-5, 50),
+        "max_history": st.none() | st.integers(1, 5),
+        "split": st.sampled_from(["leave_one_out", "global_time"]),
+        "cold_items": st.sampled_from(["none", "drawn"]),
+        "keep_unseen_items": st.booleans(),
+    }
+)
+
+
+@pytest.mark.soak
+def test_any_two_tables_and_any_params(tmp_path) -> None:
+    @settings(
+        max_examples=5 * CASES, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck)
+    )
+    @given(
+        st.lists(st.tuples(words, words, moments), max_size=30),
+        st.lists(st.tuples(words, words, words, words, words), max_size=8),
+        asked,
+    )
+    def check(events: list[tuple[str, ...]], items: list[tuple[str, ...]], params: dict[str, object]) -> None:
+        with tempfile.TemporaryDirectory(dir=tmp_path) as folder:
+            root = Path(folder) / "raw"
+            root.mkdir()
+            for name, header, rows in (
+                ("interactions.csv", ("user", "item", "timestamp"), events),
+                ("items.csv", ("id", "title", "text", "image", "brand"), items),
+            ):
+                with (root / name).open("w", encoding="utf-8", newline="", errors="replace") as file:
+                    csv.writer(file).writerows([header, *rows])
+            with no_longer_than(SECONDS):
+                swallow("tables", root, Path(folder) / "catalog", **params)
+
+    check()
 
 
 KILLS = 20

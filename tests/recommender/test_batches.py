@@ -11,14 +11,16 @@ histories = st.lists(st.lists(st.integers(0, 9), min_size=1, max_size=30), min_s
 
 
 @settings(max_examples=60, deadline=None)
-@given(histories, st.integers(2, 8), st.integers(1, 5), st.integers(0, 3))
-def test_every_training_transition_is_a_target_exactly_once_per_epoch(lists, max_history, batch_size, epoch):
+@given(histories, st.integers(2, 8), st.integers(1, 5), st.sampled_from(["windows", "targets"]), st.integers(0, 3))
+def test_every_training_transition_is_a_target_exactly_once_per_epoch(lists, max_history, batch_size, of, epoch):
     sequences = sequences_of(lists, 10)
     expected = Counter((u, int(target)) for u in range(len(lists)) for target in sequences.training(u)[1:])
     seen: Counter[tuple[int, int]] = Counter()
-    for rows in epoch_batches(sequences, max_history, batch_size, seed=1, epoch=epoch):
+    for rows in epoch_batches(sequences, max_history, batch_size, of, seed=1, epoch=epoch):
         batch = collate(sequences, rows)
-        assert batch.inputs_BL.shape[1] <= max_history and len(batch.users_B) <= batch_size
+        held = batch.real_BL.sum(1)
+        assert batch.inputs_BL.shape[1] <= max_history
+        assert len(held) <= batch_size if of == "windows" else held[:-1].sum() < batch_size
         for b, user in enumerate(batch.users_B.tolist()):
             seen.update((user, t) for t in batch.targets_BL[b][batch.real_BL[b]].tolist())
     assert seen == expected
@@ -35,7 +37,7 @@ def test_inputs_are_the_items_before_their_targets_and_padding_is_marked():
 
 def test_epochs_depend_on_seed_and_epoch_alone():
     sequences = sequences_of([list(range(20))] * 5, 20)
-    same, again, other = (epoch_batches(sequences, 6, 4, 0, epoch) for epoch in (3, 3, 4))
+    same, again, other = (epoch_batches(sequences, 6, 4, "windows", 0, epoch) for epoch in (3, 3, 4))
     assert all((a == b).all() for a, b in zip(same, again, strict=True))
     assert any(a.shape != b.shape or (a != b).any() for a, b in zip(same, other, strict=False))
 
@@ -46,9 +48,21 @@ def test_padding_keeps_the_most_recent_items():
     assert last.tolist() == [2, 0, 0]
 
 
+def test_batches_of_targets_weigh_every_target_alike():
+    """A mean over a batch gives a target 1 / (targets in it): nearly the same for short and for long histories."""
+    sequences = sequences_of([[0, 1, 2, 3, 4]] * 300 + [list(range(50))] * 30, 50)  # 2 and 47 targets a user
+    held = {of: [] for of in ("windows", "targets")}
+    for of, size in (("windows", 30), ("targets", 200)):
+        for rows in epoch_batches(sequences, 60, size, of, seed=0, epoch=0):
+            held[of].append(int((rows[:, 2] - rows[:, 1]).sum()))
+    assert max(held["windows"]) / min(held["windows"]) > 20
+    whole = [count for count in held["targets"] if count >= 200 - 47]
+    assert len(whole) >= len(held["targets"]) - 2 and max(whole) < 200 + 47
+
+
 def test_users_without_training_items_have_no_window_and_move_nobody_s_draw():
     sequences = sequences_of([list(range(20))] * 3, 20)
     later = sequences_of([list(range(20))] * 3 + [[1, 2, 3], [4]], 20)
     later.train_end[3:], later.valid_end[3:] = 0, [1, 0]
-    same = zip(epoch_batches(sequences, 6, 4, 0, 0), epoch_batches(later, 6, 4, 0, 0), strict=True)
+    same = zip(*(epoch_batches(of, 6, 4, "windows", 0, 0) for of in (sequences, later)), strict=True)
     assert all((a == b).all() for a, b in same)

@@ -15,8 +15,8 @@ from pipeline.recommender.grid import Spec, build, load_recommender, save
 from tests.recommender.worlds import cyclic, sequences_of
 
 TRAINING = Training(
-    learning_rate=1e-2, weight_decay=0.0, batch_size=16, max_epochs=6, patience=6, warmup_steps=2, clip_norm=1.0,
-    average_epochs=0.5,
+    learning_rate=1e-2, weight_decay=0.0, batch_size=16, batch_of="windows", max_epochs=6,
+    patience=6, warmup_steps=2, clip_norm=1.0, average_epochs=0.5,
 )  # fmt: skip
 
 
@@ -24,7 +24,7 @@ def recommender(sequences, seed=0, dim=16):
     torch.manual_seed(seed)
     spec = Spec(
         items="id", model="sasrec", num_items=sequences.num_items, num_trained=sequences.num_warm, max_history=8,
-        sasrec=SASRec(dim=dim, layers=1, heads=2, dropout=0.1, norm="pre"),
+        sasrec=SASRec(dim=dim, layers=1, heads=2, dropout=0.1, norm="pre", count_from="start"),
     )  # fmt: skip
     return build(spec, None, None)
 

@@ -26,15 +26,20 @@ def mirm(tmp_path_factory):
     return tiny_mirm(tmp_path_factory.mktemp("mirm"))
 
 
-@pytest.fixture(params=["sasrec-pre", "sasrec-post", "llm"])
+@pytest.fixture(params=["pre start", "post start", "pre end", "llm"])
 def model(request, mirm):
     torch.manual_seed(0)
     built = (
-        SASRec(16, 2, 2, 0.3, request.param.removeprefix("sasrec-"), 12)
+        SASRec(16, 2, 2, 0.3, *request.param.split(), 12)
         if request.param != "llm"
         else decoder_of(mirm, pretrained=True, dropout=0.3)
     )
     return built.eval()
+
+
+def ends(items, last=None):
+    """Every row's last real position."""
+    return torch.full((len(items),), items.shape[1] - 1 if last is None else last)
 
 
 def test_a_position_sees_nothing_after_itself(model):
@@ -42,7 +47,7 @@ def test_a_position_sees_nothing_after_itself(model):
     items = torch.randn(2, 8, 16)
     changed = items.clone()
     changed[:, 5] = torch.randn(2, 16)
-    difference = (model(items) - model(changed)).abs().amax((0, 2))
+    difference = (model(items, ends(items)) - model(changed, ends(changed))).abs().amax((0, 2))
     assert difference[:5].max() == 0 and (difference[5:] > 0).all()
 
 
@@ -50,14 +55,29 @@ def test_right_padding_does_not_change_real_positions(model):
     torch.manual_seed(1)
     items = torch.randn(3, 4, 16)
     longer = torch.cat([items, torch.randn(3, 5, 16)], 1)
-    torch.testing.assert_close(model(longer)[:, :4], model(items), rtol=1e-5, atol=1e-6)
+    ending = ends(items)
+    torch.testing.assert_close(model(longer, ending)[:, :4], model(items, ending), rtol=1e-5, atol=1e-6)
 
 
 def test_dropout_acts_in_training_only(model):
     items = torch.randn(2, 6, 16)
-    assert torch.equal(model(items), model(items))
+    assert torch.equal(model(items, ends(items)), model(items, ends(items)))
     model.train()
-    assert not torch.equal(model(items), model(items))
+    assert not torch.equal(model(items, ends(items)), model(items, ends(items)))
+
+
+@pytest.mark.parametrize(("count_from", "same"), [("start", [0, 1, 2]), ("end", [9, 10, 11])])
+def test_the_position_that_two_windows_of_different_length_share(count_from, same):
+    """Counted from the start their first items, from the end their last ones."""
+    torch.manual_seed(0)
+    model = SASRec(16, 1, 2, 0.0, "pre", count_from, 12).eval()
+    found = []
+    for length in (3, 8):
+        items = torch.zeros(1, length, 16)
+        model.position.grad = None
+        model(items, ends(items))[0].square().sum().backward()
+        found.append(set(model.position.grad.abs().sum(1).nonzero().flatten().tolist()))
+    assert sorted(found[0] & found[1]) == same
 
 
 def test_the_decoder_carries_the_mirms_weights_or_fresh_ones(mirm):
@@ -73,9 +93,9 @@ def test_a_saved_decoder_opens_in_plain_transformers(mirm, tmp_path):
     decoder = decoder_of(mirm, pretrained=True, dropout=0.3).eval()
     save_decoder(decoder, tmp_path)
     items = torch.randn(2, 5, 16)
-    torch.testing.assert_close(load_decoder(tmp_path).eval()(items), decoder(items), rtol=0, atol=0)
+    torch.testing.assert_close(load_decoder(tmp_path).eval()(items, None), decoder(items, None), rtol=0, atol=0)
     plain = AutoModel.from_pretrained(tmp_path, dtype=torch.float32).eval()
-    torch.testing.assert_close(plain(inputs_embeds=items).last_hidden_state, decoder(items), rtol=0, atol=0)
+    torch.testing.assert_close(plain(inputs_embeds=items).last_hidden_state, decoder(items, None), rtol=0, atol=0)
 
 
 def test_an_id_table_has_zeros_for_cold_items_and_a_feature_table_has_vectors():

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from ruamel.yaml import YAML
 from typer.testing import CliRunner
 
 from pipeline.params import load_params
@@ -108,6 +109,20 @@ def test_the_presets_in_the_repository_give_params_that_run(name: str) -> None:
     folder = {"amazon": "amazon-2023-Video_Games"}.get(name, name)  # one category of it
     assert load_params().ingest.path == f"data/raw/{folder}"
     assert not load_params().evaluate.oracle
+
+
+def test_a_preset_leaves_nothing_of_the_one_before() -> None:
+    """A key that one of them sets is set by all, so that their order does not matter."""
+    keys = {name: _keys(YAML(typ="safe").load(ROOT / "presets" / f"{name}.yaml")) for name in SHIPPED}
+    missing = {name: sorted(set().union(*keys.values()) - found) for name, found in keys.items()}
+    assert not any(missing.values()), missing
+
+
+def _keys(section: dict[str, object], above: str = "") -> set[str]:
+    below = (
+        _keys(value, f"{above}{key}.") if isinstance(value, dict) else {above + key} for key, value in section.items()
+    )
+    return set().union(*below)
 
 
 def test_without_a_name_they_are_listed() -> None:

@@ -46,6 +46,7 @@ def decoder_of(mirm: Path, *, pretrained: bool, dropout: float) -> Decoder:
     Loaded through the whole multimodal model: `AutoModel.from_pretrained(vlm, config=text_config)` silently leaves
     several families' decoders at random values.
     """
+    from huggingface_hub.errors import StrictDataclassFieldValidationError
     from transformers import AutoConfig, AutoModelForImageTextToText
     from transformers.utils.logging import disable_progress_bar
 
@@ -59,7 +60,10 @@ def decoder_of(mirm: Path, *, pretrained: bool, dropout: float) -> Decoder:
     body.set_input_embeddings(nn.Embedding(1, body.config.hidden_size))  # never read: inputs are item vectors
     body.config.vocab_size = 1
     for name in ("pad_token_id", "bos_token_id", "eos_token_id"):  # words it no longer has
-        setattr(body.config, name, None)
+        try:
+            setattr(body.config, name, None)
+        except StrictDataclassFieldValidationError:  # Mllama's must be a number
+            setattr(body.config, name, 0)
     return Decoder(body, dropout)
 
 

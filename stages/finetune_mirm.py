@@ -18,8 +18,9 @@ def main() -> None:
     from pipeline import artifacts
     from pipeline.catalog.catalogue import open_items, open_sequences
     from pipeline.device import pick
-    from pipeline.mirm.finetune import LOSSES, finetune, recent, write_losses
+    from pipeline.mirm.finetune import finetune
     from pipeline.mirm.folder import open_backbone, save_mirm
+    from pipeline.mirm.losses import HELD_OUT, LOSSES, recent, write_held_out, write_losses
     from pipeline.mirm.tiny import build_tiny
     from pipeline.params import load_params, load_runtime
 
@@ -35,15 +36,18 @@ def main() -> None:
             tiny = build_tiny(
                 items, trained, mirm_params.instruction, mirm_params.tiny, params.seed, scratch / "backbone"
             )
-        mirm, losses = open_backbone(mirm_params, tiny, params.seed), []
+        mirm, losses, held_out = open_backbone(mirm_params, tiny, params.seed), [], []
         if mirm_params.tuning != "none":
             tuned = finetune(mirm, items, sequences, mirm_params, params.seed, scratch, device, runtime.workers)
-            mirm, losses = tuned.mirm, tuned.losses
+            mirm, losses, held_out = tuned.mirm, tuned.losses, tuned.held_out
         with artifacts.write(MIRM) as out:
             save_mirm(mirm, out)
             write_losses(out / LOSSES, losses)
+            if held_out:
+                write_held_out(out / HELD_OUT, held_out)
         how = f"{len(losses):,} steps, {recent(losses)}" if losses else "not tuned"
-        run.done(f"{mirm_params.backbone}, {how}", MIRM)
+        asked = ", ".join(f"{row.kind} {row.before:.2f} -> {row.after:.2f}" for row in held_out)
+        run.done(f"{mirm_params.backbone}, {how}{f'; held out: {asked}' if asked else ''}", MIRM)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,8 @@ Promise: the same inputs, params and seed give the same weights, interrupted and
 
 Full tuning has two learning rates, the vision tower's and the rest's; `train_vision: false` freezes the tower. LoRA
 trains adapters on the decoder's linear layers and the embedding token's row, and is merged at the end, so that the
-result is a plain checkpoint either way.
+result is a plain checkpoint either way. A step is so many examples whatever memory there is: one of more than
+`batch_tokens` padded tokens is taken in parts, whose gradients add up to those of the whole.
 """
 
 from __future__ import annotations
@@ -13,23 +14,22 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from torch.nn import functional as F
-from torch.utils.data import Dataset
-from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainingArguments
+from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
 
 from pipeline.catalog.catalogue import Items, Sequences
 from pipeline.errors import MolarError
+from pipeline.mirm.answers import AnswerLoss, Steps, held_out_losses
 from pipeline.mirm.backbone import DTYPES
-from pipeline.mirm.batch import IGNORED, collate
+from pipeline.mirm.batch import IGNORED
 from pipeline.mirm.folder import Mirm
+from pipeline.mirm.losses import LOSSES, HeldOut, Loss, read_losses, recent, write_losses
 from pipeline.mirm.pictures import Pictures
 from pipeline.mirm.prompt import Prompts
 from pipeline.mirm.tasks import Kind, Tasks
@@ -39,22 +39,15 @@ from pipeline.progress import Bar, bar
 CHECKPOINTS = 10  # per run, evenly spaced; at most so much of the work is lost to a kill
 FINAL_SHARE = 0.05  # of the peak learning rate, where the cosine ends
 NOT_THE_DECODER = r".*(visual|vision_tower|vision_model|aligner|multi_modal_projector).*"  # in all six families
-WEIGHTS, LOSSES, COMPLETE = "trained.safetensors", "losses.tsv", "complete"
+WEIGHTS, COMPLETE = "trained.safetensors", "complete"
 NAMED_ITEMS = 5  # in the message about a diverged loss
-SMOOTHING = 50  # steps of a kind that a reported loss averages over
-
-
-@dataclass(frozen=True)
-class Loss:
-    step: int  # 1, 2, ...
-    kind: Kind
-    value: float
 
 
 @dataclass(frozen=True)
 class Finetuned:
     mirm: Mirm
     losses: list[Loss]
+    held_out: list[HeldOut]
 
 
 def finetune(
@@ -72,8 +65,11 @@ def finetune(
     Raises MolarError: no example can be made of the catalogue, or the loss is no longer finite.
     """
     tasks = Tasks(items, sequences, Prompts(items, mirm.processor, mirm.settings), params, seed)
-    steps = Steps(tasks, Pictures(items, mirm), mirm, params.steps)
+    steps = Steps(tasks, Pictures(items, mirm), mirm, params)
+    before = held_out_losses(mirm, steps, params, device)
     torch.manual_seed(seed)  # LoRA's initial values and every dropout
+    if params.gradient_checkpointing:
+        mirm.model.activation_checkpointing_enable({"use_reentrant": False})
     model = _with_adapters(mirm, params) if params.tuning == "lora" else mirm.model
     if params.tuning == "full":
         model.get_encoder(modality="image").requires_grad_(params.train_vision)
@@ -90,41 +86,12 @@ def finetune(
         trainer.train(resume_from_checkpoint=_last_complete(scratch))
     if isinstance(model, PeftModel):
         model = model.merge_and_unload()
+    if params.gradient_checkpointing:
+        model.activation_checkpointing_disable()
+    after = held_out_losses(Mirm(model, mirm.processor, mirm.settings), steps, params, device)
     model = model.to("cpu", DTYPES[params.precision]).eval()
-    return Finetuned(Mirm(model, mirm.processor, mirm.settings), trainer.losses)
-
-
-class AnswerLoss(nn.Module):
-    """Mean cross-entropy of the answer tokens. Logits are computed at those alone: with 150,000 words in the
-    vocabulary the rest would fill a GPU."""
-
-    def __init__(self, model: PreTrainedModel | PeftModel) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, inputs: dict[str, Tensor], labels_BL: Tensor) -> Tensor:
-        model = self.model.get_base_model() if isinstance(self.model, PeftModel) else self.model  # adapters stay in
-        hidden_BLD = model.model(**inputs, use_cache=False).last_hidden_state
-        next_BL = labels_BL[:, 1:]
-        answers_BL = next_BL != IGNORED
-        logits_AV = model.get_output_embeddings()(hidden_BLD[:, :-1][answers_BL])
-        return F.cross_entropy(logits_AV.float(), next_BL[answers_BL])
-
-
-class Steps(Dataset):
-    """One element a step: the whole batch, made on demand."""
-
-    def __init__(self, tasks: Tasks, pictures: Pictures, mirm: Mirm, steps: int) -> None:
-        self.tasks, self._pictures, self._steps = tasks, pictures, steps
-        self._pad_id: int = mirm.processor.tokenizer.pad_token_id or 0  # masked out, so any id will do
-
-    def __len__(self) -> int:
-        return self._steps
-
-    def __getitem__(self, step: int) -> dict[str, Any]:
-        drawn = self.tasks.step(step)
-        batch = collate(drawn.examples, self._pictures, self._pad_id)
-        return {"kind": drawn.kind, "inputs": batch.inputs, "labels_BL": batch.labels_BL}
+    held_out = [HeldOut(kind, count, before[kind][0], loss) for kind, (loss, count) in after.items()]
+    return Finetuned(Mirm(model, mirm.processor, mirm.settings), trainer.losses, held_out)
 
 
 class Engine(Trainer):
@@ -135,18 +102,31 @@ class Engine(Trainer):
         self.losses: list[Loss] = []
         self.model_accepts_loss_kwargs = False
 
-    def compute_loss(self, model: nn.Module, inputs: dict[str, Any], **_: Any) -> Tensor:
-        loss = model(inputs["inputs"], inputs["labels_BL"])
-        step, value = self.state.global_step, loss.item()
-        if not math.isfinite(value):
-            named = self.train_dataset.tasks.item_ids(step)
-            more = ", ..." if len(named) > NAMED_ITEMS else ""
-            raise MolarError(
-                f"finetune_mirm: the loss is {value} at step {step + 1} ({inputs['kind']}; items "
-                f"{', '.join(named[:NAMED_ITEMS])}{more}): lower finetune_mirm.learning_rate or raise warmup_steps"
-            )
-        self.losses.append(Loss(step + 1, inputs["kind"], value))
-        return loss
+    def training_step(self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Tensor:
+        """Gradients of the whole batch's mean loss, part after part; its loss."""
+        model.train()
+        inputs = self._prepare_inputs(inputs)
+        answers = [int((labels_BL != IGNORED).sum()) for _, labels_BL in inputs["parts"]]
+        whole = torch.zeros((), device=self.args.device)
+        for (tensors, labels_BL), count in zip(inputs["parts"], answers, strict=True):
+            with self.compute_loss_context_manager():
+                loss = model(tensors, labels_BL) * (count / sum(answers))
+            self._refuse_unless_finite(loss.item(), inputs["kind"])
+            self.accelerator.backward(loss)
+            whole += loss.detach()
+        self.losses.append(Loss(self.state.global_step + 1, inputs["kind"], whole.item()))
+        return whole
+
+    def _refuse_unless_finite(self, value: float, kind: Kind) -> None:
+        if math.isfinite(value):
+            return
+        step = self.state.global_step
+        named = self.train_dataset.tasks.item_ids(step)
+        more = ", ..." if len(named) > NAMED_ITEMS else ""
+        raise MolarError(
+            f"finetune_mirm: the loss is {value} at step {step + 1} ({kind}; items "
+            f"{', '.join(named[:NAMED_ITEMS])}{more}): lower finetune_mirm.learning_rate or raise warmup_steps"
+        )
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None) -> None:
         """What was trained, and nothing that the backbone's own folder still has."""
@@ -182,26 +162,6 @@ class Progress(TrainerCallback):
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         (Path(args.output_dir) / f"checkpoint-{state.global_step}" / COMPLETE).touch()
-
-
-def recent(losses: list[Loss]) -> str:
-    """Each kind's mean loss over its last steps: "image_text 1.08, attributes 0.48"."""
-    values: dict[str, list[float]] = {}
-    for loss in losses[-4 * SMOOTHING :]:
-        values.setdefault(loss.kind, []).append(loss.value)
-    return ", ".join(f"{kind} {fmean(of_kind[-SMOOTHING:]):.2f}" for kind, of_kind in sorted(values.items()))
-
-
-def write_losses(path: Path, losses: list[Loss]) -> None:
-    """Columns step, kind, loss, tab-separated; floats so that they read back exactly."""
-    rows = "".join(f"{loss.step}\t{loss.kind}\t{loss.value!r}\n" for loss in losses)
-    path.write_text(f"step\tkind\tloss\n{rows}", "utf-8")
-
-
-def read_losses(path: Path) -> list[Loss]:
-    """What `write_losses` wrote."""
-    rows = [line.split("\t") for line in path.read_text("utf-8").splitlines()[1:]]
-    return [Loss(int(step), kind, float(value)) for step, kind, value in rows]  # type: ignore[arg-type]
 
 
 def _with_adapters(mirm: Mirm, params: FinetuneMirm) -> PeftModel:

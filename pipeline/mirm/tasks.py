@@ -31,7 +31,8 @@ from pipeline.mirm.prompt import Prompts
 from pipeline.params.finetune_mirm import FinetuneMirm
 
 Kind = Literal["image_text", "attributes", "behaviour"]
-STREAM = 1  # of the seed; keeps these draws apart from those of other stages with the same seed
+STREAM, HELD_OUT = 1, 2  # of the seed; keep these draws apart from those of other stages with the same seed
+MOST_HELD_OUT = 512  # examples a kind that are asked, however many are kept apart
 
 
 @dataclass(frozen=True)
@@ -53,13 +54,17 @@ class Tasks:
         self._with_words, self._with_pictures = "text" in params.modality, "image" in params.modality
 
         trained = np.flatnonzero(sequences.training_counts()).tolist()
+        kept_apart, users_apart = self._apart(np.array(trained, np.int64), params.held_out)
         pictured = [i for i in trained if items.has_image[i] and self._seen_clauses(i)] if self._with_pictures else []
         worded = [i for i in trained if prompts.words(i) and self._said_clauses(i)] if self._with_words else []
-        self._choices: dict[Kind, np.ndarray] = {
-            "image_text": np.array(pictured, np.int64),
-            "attributes": np.array(worded, np.int64),
-            "behaviour": self._positions(np.array([bool(self._name(i)) for i in range(len(items))])),
+        positions = self._positions(np.array([bool(self._name(i)) for i in range(len(items))]))
+        every: dict[Kind, tuple[np.ndarray, np.ndarray]] = {  # choices, and which of them are kept apart
+            "image_text": (np.array(pictured, np.int64), np.isin(pictured, kept_apart)),
+            "attributes": (np.array(worded, np.int64), np.isin(worded, kept_apart)),
+            "behaviour": (positions, np.isin(self._user_of(positions), users_apart)),
         }
+        self._choices = {kind: choices[~apart] for kind, (choices, apart) in every.items()}
+        self._held_out = {kind: choices[apart] for kind, (choices, apart) in every.items()}
         wanted: dict[Kind, float] = {
             "image_text": params.tasks.image_text,
             "attributes": params.tasks.attributes,
@@ -80,9 +85,31 @@ class Tasks:
         kind = self.kinds[rng.choice(len(self.kinds), p=self._shares)]
         choices = self._choices[kind]
         chosen = rng.choice(choices, self._batch_size, replace=self._batch_size > len(choices))
-        make = {"image_text": self._image_text, "attributes": self._attributes, "behaviour": self._behaviour}[kind]
-        pairs = [make(int(choice), rng) for choice in chosen]
+        pairs = [self._made(kind, int(choice), rng) for choice in chosen]
         return Step(kind, [item for item, _ in pairs], [example for _, example in pairs])
+
+    def held_out(self) -> dict[Kind, list[Example]]:
+        """At most MOST_HELD_OUT examples of each kind that no step ever makes, always the same ones."""
+        examples: dict[Kind, list[Example]] = {}
+        for number, kind in enumerate(self.kinds):
+            rng = np.random.default_rng([self._seed, HELD_OUT, number])
+            chosen = rng.permutation(self._held_out[kind])[:MOST_HELD_OUT]
+            examples[kind] = [self._made(kind, int(choice), rng)[1] for choice in chosen]
+        return examples
+
+    def _made(self, kind: Kind, choice: int, rng: np.random.Generator) -> tuple[int, Example]:
+        make = {"image_text": self._image_text, "attributes": self._attributes, "behaviour": self._behaviour}[kind]
+        return make(choice, rng)
+
+    def _apart(self, trained: np.ndarray, share: float) -> tuple[np.ndarray, np.ndarray]:
+        """Items and users that fine-tuning does without, so that it can be asked about them afterwards."""
+        rng = np.random.default_rng([self._seed, HELD_OUT])
+        users = rng.permutation(len(self._sequences))
+        return rng.permutation(trained)[: round(share * len(trained))], users[: round(share * len(users))]
+
+    def _user_of(self, positions: np.ndarray) -> np.ndarray:
+        """The users whose sequences hold these positions."""
+        return np.searchsorted(self._sequences.offsets, positions, side="right") - 1
 
     def item_ids(self, step: int) -> list[str]:
         """The ids of a step's items, for messages."""
@@ -101,7 +128,7 @@ class Tasks:
         return item, Example(self._prompts.item(item, picture=picture), self._answer(self._said_clauses(item), rng))
 
     def _behaviour(self, position: int, rng: np.random.Generator) -> tuple[int, Example]:
-        user = int(np.searchsorted(self._sequences.offsets, position, side="right")) - 1
+        user = int(self._user_of(np.array([position]))[0])
         start = max(int(self._sequences.offsets[user]), position - self._tasks.behaviour_history)
         history, target = self._sequences.items[start:position].tolist(), int(self._sequences.items[position])
         share = self._tasks.behaviour_with_image if self._with_words else 1.0  # something must be shown

@@ -54,7 +54,10 @@ class FinetuneMirm(Section):
     train_vision: bool
     tasks: Tasks
     steps: int = Field(ge=1)
-    batch_size: int = Field(ge=1)  # examples of one kind per step
+    batch_size: int = Field(ge=1)  # examples of one kind per step, whatever memory there is
+    batch_tokens: int = Field(ge=64)  # padded tokens of one forward pass, about: a step takes several if it must
+    gradient_checkpointing: bool  # less memory, about a third more time, the same gradients
+    held_out: float = Field(ge=0, lt=1)  # share of items (IT, SA) and users (UB) kept apart, to be asked at the end
     learning_rate: float = Field(gt=0)  # of the decoder
     vision_learning_rate: float = Field(gt=0)
     weight_decay: float = Field(ge=0)

@@ -6,6 +6,8 @@ shuffle, DeepSeek-VL's SigLIP tower, Mllama's tiles and its gated cross-attentio
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -203,4 +205,65 @@ def folder(family: str, spare: int = SPARE) -> Path:
         model, processor = BUILDERS[family](spare)
     model.save_pretrained(directory)
     processor.save_pretrained(directory)
+    return directory
+
+
+def as_published(directory: Path) -> Path:
+    """The tiny Qwen2-VL in the layout of Qwen/Qwen2-VL-2B-Instruct: a flat config of older names in bfloat16, the slow
+    tokenizer's files, and the picture's bounds as `min_pixels` and `max_pixels`."""
+    native = folder("qwen2_vl")
+    shutil.copytree(native, directory)
+    for name in ("tokenizer.json", "processor_config.json"):
+        (directory / name).unlink()
+    config = json.loads((native / "config.json").read_text("utf-8"))
+    inner = config.pop("text_config")
+    rope = inner.pop("rope_parameters")
+    flat = {key: value for key, value in inner.items() if key not in ("model_type", "layer_types", "head_dim")}
+    vision = {
+        key: value for key, value in config["vision_config"].items() if key not in ("model_type", "rope_parameters")
+    }
+    config |= flat | {
+        "torch_dtype": "bfloat16",
+        "rope_theta": rope["rope_theta"],
+        "rope_scaling": {"type": "mrope", "mrope_section": rope["mrope_section"]},
+        "vision_config": vision,
+        "transformers_version": "4.41.2",
+    }
+    del config["dtype"]
+    whole = json.loads((native / "tokenizer.json").read_text("utf-8"))
+    written = {
+        "config.json": config,
+        "preprocessor_config.json": {
+            "min_pixels": 3136,
+            "max_pixels": 12845056,
+            "patch_size": 14,
+            "temporal_patch_size": 2,
+            "merge_size": 2,
+            "image_mean": [0.48145466, 0.4578275, 0.40821073],
+            "image_std": [0.26862954, 0.26130258, 0.27577711],
+            "image_processor_type": "Qwen2VLImageProcessor",
+            "processor_class": "Qwen2VLProcessor",
+        },
+        "chat_template.json": {"chat_template": "{% for message in messages %}{{ message['content'] }}{% endfor %}"},
+        "vocab.json": whole["model"]["vocab"],
+        "tokenizer_config.json": {
+            "add_prefix_space": False,
+            "added_tokens_decoder": {
+                str(token["id"]): {key: token[key] for key in ("content", "lstrip", "normalized", "rstrip", "special")}
+                | {"single_word": False}
+                for token in whole["added_tokens"]
+            },
+            "additional_special_tokens": ["<|vision_start|>", "<|vision_end|>", *QWEN.values()],
+            "bos_token": None,
+            "eos_token": "</s>",
+            "pad_token": "<pad>",
+            "model_max_length": 32768,
+            "split_special_tokens": False,
+            "tokenizer_class": "Qwen2Tokenizer",
+            "unk_token": None,
+        },
+    }
+    for name, value in written.items():
+        (directory / name).write_text(json.dumps(value), "utf-8")
+    (directory / "merges.txt").write_text("#version: 0.2\n", "utf-8")
     return directory

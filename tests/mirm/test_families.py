@@ -9,13 +9,17 @@ from peft.tuners.lora import LoraModel
 from transformers import AutoModelForImageTextToText
 
 from pipeline.errors import MolarError
+from pipeline.mirm.answers import AnswerLoss, Steps
 from pipeline.mirm.backbone import EMBEDDING_TOKEN, FAMILIES, add_embedding_token
+from pipeline.mirm.batch import IGNORED
 from pipeline.mirm.embed import Encoder
 from pipeline.mirm.finetune import NOT_THE_DECODER, finetune
 from pipeline.mirm.folder import Mirm, open_backbone, save_mirm
 from pipeline.mirm.pictures import Pictures
+from pipeline.mirm.prompt import Prompts
+from pipeline.mirm.tasks import Tasks
 from pipeline.recommender.llm import decoder_of
-from tests.mirm.families import BUILDERS, HIDDEN, SPARE, folder
+from tests.mirm.families import BUILDERS, HIDDEN, SPARE, as_published, folder
 from tests.mirm.shop import NUM_ITEMS, Shop, drawn, recipe, walks
 
 CPU = torch.device("cpu")
@@ -117,6 +121,14 @@ def test_the_embedding_token_takes_a_spare_row_or_a_new_one(family):
         assert 0.3 < (weight_VD[-1].std() / weight_VD[:-1].std()).item() < 3
 
 
+def test_a_folder_in_the_published_layout_is_the_same_model(tmp_path):
+    published = opened(as_published(tmp_path / "Qwen2-VL-2B-Instruct"))
+    native, shop = opened(folder("qwen2_vl")), mixed_shop()
+    assert published.model.dtype == torch.float32, "the config's bfloat16 does not win"
+    assert published.settings.embedding_token_id == native.settings.embedding_token_id
+    np.testing.assert_allclose(embedded(published, shop), embedded(native, shop), atol=1e-6)
+
+
 def test_an_mllama_without_a_spare_row_is_refused():
     mirm = opened(folder("mllama"))
     tokenizer = mirm.processor.tokenizer
@@ -158,6 +170,39 @@ def test_tuned_saved_and_opened_again(family, how, tmp_path, monkeypatch):
     plain, told = AutoModelForImageTextToText.from_pretrained(tmp_path / "mirm", output_loading_info=True)
     assert not told["missing_keys"] and not told["unexpected_keys"]
     assert len(plain.state_dict()) == len(AutoModelForImageTextToText.from_pretrained(folder(family)).state_dict())
+
+
+def gradients(mirm, shop, params, step=0):
+    """Of one step's mean loss, parts added up; and how many forward passes it took."""
+    tasks = Tasks(shop, walks(), Prompts(shop, mirm.processor, mirm.settings), params, 0)
+    steps, model = Steps(tasks, Pictures(shop, mirm), mirm, params), AnswerLoss(mirm.model)
+    mirm.model.zero_grad()
+    given = steps[step]["parts"]
+    answers = [int((labels_BL != IGNORED).sum()) for _, labels_BL in given]
+    for (inputs, labels_BL), count in zip(given, answers, strict=True):
+        (model(inputs, labels_BL) * count / sum(answers)).backward()
+    return {name: p.grad.clone() for name, p in mirm.model.named_parameters() if p.grad is not None}, len(given)
+
+
+@pytest.mark.parametrize("task", ["image_text", "attributes", "behaviour"])
+def test_a_step_in_parts_has_the_gradients_of_the_whole(family, task):
+    others = {name: 0 for name in ("image_text", "attributes", "behaviour") if name != task}
+    tasks, mirm, shop = others | {"attributes_with_image": 0.5}, opened(folder(family)), mixed_shop()
+    found = [gradients(mirm, shop, recipe(tasks=tasks, batch_size=8, batch_tokens=tokens)) for tokens in (100_000, 64)]
+    (whole, one), (parted, several) = found
+    assert several > one >= 1 and whole.keys() == parted.keys()
+    for name, gradient in whole.items():
+        torch.testing.assert_close(parted[name], gradient, rtol=1e-4, atol=1e-5)
+
+
+def test_gradient_checkpointing_changes_no_gradient(family):
+    mirm, shop, params = opened(folder(family)), mixed_shop(), recipe()
+    mirm.model.train()
+    plain, _ = gradients(mirm, shop, params)
+    mirm.model.activation_checkpointing_enable({"use_reentrant": False})
+    checkpointed, _ = gradients(mirm, shop, params)
+    assert plain.keys() == checkpointed.keys()
+    assert all(torch.equal(plain[name], gradient) for name, gradient in checkpointed.items())
 
 
 def test_the_user_model_gets_the_family_s_own_decoder(family):

@@ -10,9 +10,11 @@ from transformers import AutoModelForImageTextToText
 
 from pipeline.errors import MolarError
 from pipeline.mirm import finetune as tuning
+from pipeline.mirm.answers import AnswerLoss
 from pipeline.mirm.batch import collate
-from pipeline.mirm.finetune import AnswerLoss, Loss, finetune, read_losses, recent, write_losses
+from pipeline.mirm.finetune import finetune
 from pipeline.mirm.folder import save_mirm
+from pipeline.mirm.losses import Loss, read_losses, recent, write_held_out, write_losses
 from pipeline.mirm.pictures import Pictures
 from pipeline.mirm.prompt import Prompts
 from pipeline.mirm.tasks import Tasks
@@ -134,6 +136,25 @@ def test_a_diverged_loss_names_step_kind_and_items(tmp_path, monkeypatch):
         f"finetune_mirm: the loss is nan at step 1 (attributes; items {', '.join(items)}): "
         "lower finetune_mirm.learning_rate or raise warmup_steps"
     )
+
+
+@pytest.mark.parametrize("how", ["full", "lora"])
+def test_checkpointed_gradients_train_the_same_model(tmp_path, how):
+    plain, saving = (
+        tune(tmp_path / str(on), tuning=how, gradient_checkpointing=on, batch_tokens=64).mirm.model.state_dict()
+        for on in (False, True)
+    )
+    assert all(torch.equal(plain[name], saving[name]) for name in plain)
+
+
+def test_what_is_held_out_is_asked_before_and_after(tmp_path):
+    tuned = tune(tmp_path / "s", steps=60, learning_rate=3e-3, held_out=0.25)
+    asked = {row.kind: row for row in tuned.held_out}
+    assert {kind: row.examples > 2 for kind, row in asked.items()} == dict.fromkeys(asked, True) and len(asked) == 3
+    assert all(row.after < 0.9 * row.before for row in tuned.held_out)
+    write_held_out(tmp_path / "held_out.tsv", tuned.held_out)
+    assert len((tmp_path / "held_out.tsv").read_text().splitlines()) == 4
+    assert tune(tmp_path / "t", steps=1).held_out == []
 
 
 def test_settings_survive(tmp_path):

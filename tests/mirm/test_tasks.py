@@ -113,3 +113,21 @@ def test_a_catalogue_without_any_example_is_an_error():
         "finetune_mirm.tasks: the catalogue has no example of image_text for finetune_mirm.modality = 'text+image': "
         "raise another task above 0, or set tuning: none"
     )
+
+
+def test_what_is_kept_apart_is_in_no_step():
+    tasks, _ = tasks_of(held_out=0.3, tasks={"behaviour": 0})
+    asked = tasks.held_out()
+    assert all(asked.values()) and asked == tasks_of(held_out=0.3, tasks={"behaviour": 0})[0].held_out()
+    apart = {part.item for part in (p for e in asked["image_text"] for p in e.prompt) if isinstance(part, Shown)}
+    assert len(apart) == round(0.3 * 14)
+    assert not apart & {item for step in map(tasks.step, range(STEPS)) for item in step.items}
+
+
+def test_users_kept_apart_are_in_no_step():
+    only = {"image_text": 0, "attributes": 0, "behaviour_with_image": 1.0, "behaviour_history": 1}
+    tasks, _ = tasks_of(held_out=0.5, tasks=only)
+    made = {str(example) for step in map(tasks.step, range(STEPS)) for example in step.examples}
+    every, _ = tasks_of(tasks=only)
+    assert len(made) < len({str(example) for step in map(every.step, range(STEPS)) for example in step.examples})
+    assert set(tasks.held_out()) == {"behaviour"} and tasks.held_out()["behaviour"]

@@ -19,8 +19,8 @@ def main() -> None:
     from pipeline.catalog.catalogue import open_items, open_sequences
     from pipeline.device import pick
     from pipeline.mirm.finetune import finetune
-    from pipeline.mirm.folder import open_backbone, save_mirm
-    from pipeline.mirm.losses import HELD_OUT, LOSSES, recent, write_held_out, write_losses
+    from pipeline.mirm.folder import HELD_OUT, LOSSES, open_backbone, save_mirm
+    from pipeline.mirm.losses import recent, write_held_out, write_losses
     from pipeline.mirm.tiny import build_tiny
     from pipeline.params import load_params, load_runtime
 

@@ -20,14 +20,13 @@ from pipeline.artifacts import Artifact
 from pipeline.catalog.catalogue import Items
 from pipeline.mirm import cache
 from pipeline.mirm.batch import Example, collate
-from pipeline.mirm.folder import Mirm, Modality
-from pipeline.mirm.losses import HELD_OUT, LOSSES
+from pipeline.mirm.folder import HELD_OUT, LOSSES, Mirm, Modality
 from pipeline.mirm.pictures import Pictures
 from pipeline.mirm.prompt import Prompts, Shown
 from pipeline.params.embed_items import EmbedItems
 from pipeline.progress import bar
 
-NOT_WEIGHTS = (LOSSES, HELD_OUT)  # of data/mirm; what a MIRM says of its training does not change its vectors
+NOT_WEIGHTS = (LOSSES, HELD_OUT)  # of data/mirm
 
 
 @dataclass(frozen=True)

@@ -28,8 +28,8 @@ from pipeline.errors import MolarError
 from pipeline.mirm.answers import AnswerLoss, Steps, held_out_losses
 from pipeline.mirm.backbone import DTYPES
 from pipeline.mirm.batch import IGNORED
-from pipeline.mirm.folder import Mirm
-from pipeline.mirm.losses import LOSSES, HeldOut, Loss, read_losses, recent, write_losses
+from pipeline.mirm.folder import LOSSES, Mirm
+from pipeline.mirm.losses import HeldOut, Loss, read_losses, recent, write_losses
 from pipeline.mirm.pictures import Pictures
 from pipeline.mirm.prompt import Prompts
 from pipeline.mirm.tasks import Kind, Tasks

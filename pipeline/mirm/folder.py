@@ -19,6 +19,7 @@ from pipeline.mirm.backbone import add_embedding_token, family_of, load_model, l
 from pipeline.params.finetune_mirm import FinetuneMirm
 
 SETTINGS = "molar.json"
+LOSSES, HELD_OUT = "losses.tsv", "held_out.tsv"  # of its fine-tuning (losses.py); no vector depends on them
 
 Modality = Literal["text", "image", "text+image"]
 

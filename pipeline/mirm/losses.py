@@ -9,7 +9,6 @@ from statistics import fmean
 
 from pipeline.mirm.tasks import Kind
 
-LOSSES, HELD_OUT = "losses.tsv", "held_out.tsv"
 SMOOTHING = 50  # steps of a kind that a reported loss averages over
 
 

@@ -1,27 +1,42 @@
 """`finetune_mirm`: the multimodal LLM that turns an item into one vector (paper 3.3).
 
 python -m stages.finetune_mirm                               reads catalog; writes data/mirm/
+python -m stages.finetune_mirm --preview 2                   what it would be asked: two examples of each task
 dvc exp run -S finetune_mirm.tuning=none                     the backbone passes through, at no training cost
 """
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from stages.command import command, running
 from stages.paths import CATALOG, MIRM
 
+if TYPE_CHECKING:  # --help should not wait for them
+    from pipeline.catalog.catalogue import Items, Sequences
+    from pipeline.mirm.folder import Mirm
+    from pipeline.params.finetune_mirm import FinetuneMirm
+
+PREVIEW = Path(".molar/preview")  # pictures of --preview
+
 
 @command
-def main() -> None:
+def main(
+    preview: Annotated[
+        int | None, typer.Option(min=1, help="print so many examples of each task, write their pictures, train nothing")
+    ] = None,
+) -> None:
     """Fine-tune the multimodal LLM on pictures, attributes and behaviour."""
-    import numpy as np
-
+    if preview is not None:
+        _preview(preview)
+        return
     from pipeline import artifacts
     from pipeline.catalog.catalogue import open_items, open_sequences
     from pipeline.device import pick
     from pipeline.mirm.finetune import finetune
-    from pipeline.mirm.folder import HELD_OUT, LOSSES, open_backbone, save_mirm
+    from pipeline.mirm.folder import HELD_OUT, LOSSES, save_mirm
     from pipeline.mirm.losses import recent, write_held_out, write_losses
-    from pipeline.mirm.tiny import build_tiny
     from pipeline.params import load_params, load_runtime
 
     params, runtime = load_params(), load_runtime()
@@ -30,13 +45,7 @@ def main() -> None:
     with running("finetune_mirm") as run, run.scratch() as scratch:
         catalog = artifacts.read(CATALOG, "ingest")
         items, sequences = open_items(catalog), open_sequences(catalog)
-        tiny = None
-        if mirm_params.backbone == "tiny":
-            trained = np.flatnonzero(sequences.training_counts())
-            tiny = build_tiny(
-                items, trained, mirm_params.instruction, mirm_params.tiny, params.seed, scratch / "backbone"
-            )
-        mirm, losses, held_out = open_backbone(mirm_params, tiny, params.seed), [], []
+        mirm, losses, held_out = _opened(mirm_params, params.seed, items, sequences, scratch), [], []
         if mirm_params.tuning != "none":
             tuned = finetune(mirm, items, sequences, mirm_params, params.seed, scratch, device, runtime.workers)
             mirm, losses, held_out = tuned.mirm, tuned.losses, tuned.held_out
@@ -48,6 +57,48 @@ def main() -> None:
         how = f"{len(losses):,} steps, {recent(losses)}" if losses else "not tuned"
         asked = ", ".join(f"{row.kind} {row.before:.2f} -> {row.after:.2f}" for row in held_out)
         run.done(f"{mirm_params.backbone}, {how}{f'; held out: {asked}' if asked else ''}", MIRM)
+
+
+def _opened(asked: "FinetuneMirm", seed: int, items: "Items", sequences: "Sequences", scratch: Path) -> "Mirm":
+    """The backbone that params name; a tiny one is built in `scratch`."""
+    import numpy as np
+
+    from pipeline.mirm.folder import open_backbone
+    from pipeline.mirm.tiny import build_tiny
+
+    tiny = None
+    if asked.backbone == "tiny":
+        trained = np.flatnonzero(sequences.training_counts())
+        tiny = build_tiny(items, trained, asked.instruction, asked.tiny, seed, scratch / "backbone")
+    return open_backbone(asked, tiny, seed)
+
+
+def _preview(each: int) -> None:
+    """Print the first examples of each task as the model will meet them."""
+    from tempfile import TemporaryDirectory
+
+    from rich.console import Console
+
+    from pipeline import artifacts
+    from pipeline.catalog.catalogue import open_items, open_sequences
+    from pipeline.mirm.preview import ANSWER, MASKED, drawn, shots
+    from pipeline.mirm.prompt import Prompts
+    from pipeline.mirm.tasks import Tasks
+    from pipeline.params import load_params
+
+    params = load_params()
+    catalog = artifacts.read(CATALOG, "ingest")
+    items, sequences = open_items(catalog), open_sequences(catalog)
+    with TemporaryDirectory() as scratch:
+        mirm = _opened(params.finetune_mirm, params.seed, items, sequences, Path(scratch))
+    prompts = Prompts(items, mirm.processor, mirm.settings)
+    console, kind = Console(highlight=False), None
+    console.print(f"[{MASKED}]read, and masked from the loss[/]  [{ANSWER}]to be answered[/]")
+    for shot in shots(Tasks(items, sequences, prompts, params.finetune_mirm, params.seed), each):
+        if shot.kind != kind:
+            kind = shot.kind
+            console.print(f"\n{kind}", style="bold")
+        console.print(f"  {items.item_ids[shot.item]}: ", drawn(shot, items, mirm.processor.tokenizer, PREVIEW), sep="")
 
 
 if __name__ == "__main__":

@@ -50,6 +50,17 @@ def digests():
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(MIRM.iterdir())}
 
 
+def test_a_preview_trains_nothing_and_writes_pictures_alone(project, capsys):
+    project()
+    before = {path for path in Path().rglob("*") if path.is_file()}
+    finetune_mirm.main(preview=2)
+    shown = capsys.readouterr().out
+    assert shown.count("<|item_emb|>") == shown.count("<|im_end|>") == 4, "two examples of each task that the shop can be asked"
+    made = {path for path in Path().rglob("*") if path.is_file()} - before
+    assert made and all(path.parent == Path(".molar/preview") for path in made)
+    assert all(f"[{path}]" in shown.replace("\n", " ") for path in made)
+
+
 def test_writes_a_verified_folder_and_says_so(project):
     project()
     words = said(finetune_mirm)

@@ -21,6 +21,10 @@ disable_progress_bar()  # transformers' own, for every file it opens; ours tell 
 
 EMBEDDING_TOKEN = "<|item_emb|>"
 FAMILIES = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl", "internvl", "deepseek_vl", "mllama")
+NATIVE = {  # repositories of remote code, and what to open in their place
+    "internvl_chat": "OpenGVLab/InternVL3-2B-hf",
+    "multi_modality": "deepseek-community/deepseek-vl-1.3b-chat",
+}
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
@@ -63,9 +67,12 @@ def family_of(source: str | Path, revision: str | None = None) -> str:
             "id with network (or its files in the hub's cache)"
         )
     if family not in FAMILIES:
+        advice = f"choose one of {', '.join(FAMILIES)}"
+        if family in NATIVE:
+            advice = f"it runs by remote code alone; an edition in native format is {NATIVE[family]}"
         raise MolarError(
             f"finetune_mirm.backbone: {'folder ' if is_folder else ''}{source} is of the unsupported "
-            f"family {family!r}: choose one of {', '.join(FAMILIES)}"
+            f"family {family!r}: {advice}"
         )
     return family
 

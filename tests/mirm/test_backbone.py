@@ -20,6 +20,16 @@ def test_unsupported_family_is_named(tmp_path):
     )
 
 
+def test_a_checkpoint_of_remote_code_leads_to_its_native_edition(tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "internvl_chat"}))
+    with pytest.raises(MolarError) as error:
+        family_of(tmp_path)
+    assert str(error.value) == (
+        f"finetune_mirm.backbone: folder {tmp_path} is of the unsupported family 'internvl_chat': it runs by remote "
+        "code alone; an edition in native format is OpenGVLab/InternVL3-2B-hf"
+    )
+
+
 def test_missing_folder_is_named():
     with pytest.raises(MolarError) as error:
         locate("./models/qwen")

@@ -70,6 +70,8 @@ def main(
 
     queries = geometry.sample(len(catalogue), seed)
     sampled = "" if len(queries) == len(catalogue) else f", neighbours of {len(queries):,} drawn with seed {seed}"
+    if sampled:
+        say(f"look: neighbours of {len(queries):,} of {len(catalogue):,} items are sought, which may take minutes")
     measured = {}
     for name, read in (("raw", read_embeddings), ("conditioned", conditioned)):
         embeddings_ND = read(embedded)

@@ -24,6 +24,7 @@ from pipeline.report.page import document
 COLOURS = ("#cc6677", "#332288", "#ddcc77", "#117733", "#88ccee", "#882255", "#44aa99", "#999933")
 GREY = "#bbbbbb"
 OTHER = "other or none"
+NAMED = 20  # attributes that a message lists, the most common first
 MOST_DOTS = 20_000  # more would bring a browser to its knees and hide each other
 WIDTH, HEIGHT, LEGEND, MARGIN = 780, 680, 220, 36
 
@@ -63,8 +64,9 @@ def attribute_values(attributes: Sequence[dict[str, str]], name: str) -> list[st
     """
     values = [(each.get(name) or "").split(", ")[0] or None for each in attributes]
     if not any(values):
-        known = sorted({key for each in attributes for key in each})
-        raise MolarError(f"no item has an attribute {name!r}; there is {', '.join(known) or 'none at all'}")
+        common = [key for key, _ in Counter(key for each in attributes for key in each).most_common(NAMED + 1)]
+        known = ", ".join([*common[:NAMED], *(["..."] if common[NAMED:] else [])]) or "none at all"
+        raise MolarError(f"no item has an attribute {name!r}; there is {known}")
     return values
 
 
@@ -73,9 +75,11 @@ def telling_attribute(attributes: Sequence[dict[str, str]]) -> str | None:
     of the items have, the one with the fewest values, then the one most items have, then by name. None if there is
     no such attribute."""
     found = []
-    for name in sorted({key for each in attributes for key in each}):
+    having = Counter(key for each in attributes for key, value in each.items() if value)
+    # Amazon's items have thousands of attributes between them, of which hardly any is common.
+    for name in (name for name, number in having.items() if 2 * number >= len(attributes)):
         counts = Counter(value for value in attribute_values(attributes, name) if value is not None)
-        if len(counts) >= 2 and 2 * counts.total() >= len(attributes):
+        if len(counts) >= 2:
             found.append((len(counts), -counts.total(), name))
     return min(found)[2] if found else None
 

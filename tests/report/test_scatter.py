@@ -78,7 +78,14 @@ def test_of_a_list_the_first_entry_counts():
     assert attribute_values([{"genres": "Drama, Comedy"}, {}, {"genres": "War"}], "genres") == ["Drama", None, "War"]
 
 
-@pytest.mark.parametrize(("attributes", "there"), [([{"b": "1"}, {"a": "2"}], "a, b"), ([{}], "none at all")])
+@pytest.mark.parametrize(
+    ("attributes", "there"),
+    [
+        ([{"b": "1"}, {"a": "2"}, {"a": "3"}], "a, b"),
+        ([{}], "none at all"),
+        ([{f"a{n}": "x" for n in range(30)}], ", ".join(f"a{n}" for n in range(20)) + ", ..."),
+    ],
+)
 def test_an_unknown_attribute_is_one_line(attributes, there):
     with pytest.raises(MolarError) as error:
         attribute_values(attributes, "c")

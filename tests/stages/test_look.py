@@ -9,6 +9,7 @@ import pytest
 from pipeline import artifacts
 from pipeline.catalog.build import build
 from pipeline.mirm.shards import write_conditioning, write_embeddings
+from pipeline.report import geometry
 from stages import look
 from stages.paths import CATALOG, EMBEDDINGS
 from tests.catalog.shop import ingest_params, write_shop
@@ -83,6 +84,15 @@ def test_mistakes_are_one_line(shop, capsys, arguments, message):
         look.main(**arguments)
     assert f"error: {message}" in capsys.readouterr().err
     assert not Path("g.html").exists()
+
+
+def test_a_large_catalogue_is_sampled_and_the_table_says_so(shop, capsys, monkeypatch):
+    monkeypatch.setattr(geometry, "LEAST", 1)
+    monkeypatch.setattr(geometry, "PAIRS", 12)
+    look.main()
+    said = capsys.readouterr()
+    assert "neighbours of 3 drawn with seed 0" in " ".join(said.out.split())
+    assert "look: neighbours of 3 of 4 items are sought" in said.err
 
 
 def test_embeddings_of_another_catalogue_are_refused(shop, capsys):

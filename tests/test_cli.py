@@ -19,6 +19,7 @@ COMMANDS = [
     "build-index",
     "evaluate",
     "recommend",
+    "look",
     "preset",
     "download",
     "doctor",

@@ -1,4 +1,4 @@
-"""One self-contained HTML page of a recommendation: pictures as data URIs, no script, light and dark."""
+"""Self-contained HTML pages: pictures as data URIs, no script, light and dark. `page` shows a recommendation."""
 
 from __future__ import annotations
 
@@ -36,27 +36,41 @@ def page(who: str, history: Sequence[Card], recommended: Sequence[Card]) -> str:
     heading = f"Recommended next for {escape(who)}"
     ranked = "\n".join(_item(card, rank) for rank, card in enumerate(recommended, 1))
     before = "\n".join(_item(card, None) for card in reversed(history))
-    return f"""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{heading}</title>
-<style>{STYLE}</style>
-</head>
-<body>
-<h1>{heading}</h1>
-<p>{len(recommended)} items, best first, from a history of {len(history)}.</p>
+    body = f"""<p>{len(recommended)} items, best first, from a history of {len(history)}.</p>
 <ol class="recommended">
 {ranked}
 </ol>
 <h2>History, latest first</h2>
 <ol class="history">
 {before}
-</ol>
+</ol>"""
+    return document(heading, body)
+
+
+def document(heading: str, body: str, style: str = "") -> str:
+    """A whole page from its parts, all three HTML or CSS already escaped; `style` is added to every page's own."""
+    return f"""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{heading}</title>
+<style>{STYLE}{style}</style>
+</head>
+<body>
+<h1>{heading}</h1>
+{body}
 </body>
 </html>
 """
+
+
+def picture(image: bytes | None, instead: str = "no picture") -> str:
+    """An <img> that holds the bytes of a picture; the words `instead`, escaped, where there is none."""
+    if image is None:
+        return escape(instead)
+    kind = "png" if image.startswith(b"\x89PNG") else "jpeg"  # what ingest writes
+    return f'<img alt="" src="data:image/{kind};base64,{base64.b64encode(image).decode()}">'
 
 
 def _item(card: Card, rank: int | None) -> str:
@@ -66,11 +80,4 @@ def _item(card: Card, rank: int | None) -> str:
         lines.append(f'<div class="details">{escape(card.details)}</div>')
     if card.score is not None:
         lines.append(f'<div class="score">score {card.score:.3f}</div>')
-    return f'<li><div class="frame">{_picture(card)}</div><div class="words">{"".join(lines)}</div></li>'
-
-
-def _picture(card: Card) -> str:
-    if card.image is None:
-        return "no picture"
-    kind = "png" if card.image.startswith(b"\x89PNG") else "jpeg"  # what ingest writes
-    return f'<img alt="" src="data:image/{kind};base64,{base64.b64encode(card.image).decode()}">'
+    return f'<li><div class="frame">{picture(card.image)}</div><div class="words">{"".join(lines)}</div></li>'

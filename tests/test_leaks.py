@@ -88,18 +88,40 @@ class PlainPrompts:
     def answer(self, clauses: list[str]) -> Any:
         return tuple(clauses)
 
+    def saying(self, clauses: list[str]) -> Any:
+        return tuple(sorted(clauses))
+
 
 def examples(found: Selected) -> dict[str, Counter[Any]]:
     """Every fine-tuning example that any step can draw, by kind, items by id."""
-    ids = [item.item_id for item in found.items]
-    tasks = Tasks(Words(found), found.sequences, PlainPrompts(ids), recipe(tasks=EVERYTHING_SHOWN), seed=0)  # type: ignore
-    makers = {"image_text": tasks._image_text, "attributes": tasks._attributes, "behaviour": tasks._behaviour}
-    rng = np.random.default_rng(0)  # draws order alone: the shares above are certain
-    drawn = {kind: [make(int(c), rng) for c in tasks._choices[kind]] for kind, make in makers.items()}
+    tasks, ids, rng = tasks_of(found)
+    makers = {kind: tasks._example for kind in ("image_text", "attributes", "behaviour")}
+    drawn = {kind: [(c, make(kind, c, rng)) for c in tasks._choices[kind].tolist()] for kind, make in makers.items()}
     return {
-        kind: Counter((ids[item], example.prompt, tuple(sorted(example.answer))) for item, example in pairs)
-        for kind, pairs in drawn.items()
+        kind: Counter((ids[tasks._about(kind, c)], e.prompt, tuple(sorted(e.answer))) for c, e in made)
+        for kind, made in drawn.items()
     }
+
+
+def pairs(found: Selected) -> dict[str, Counter[Any]]:
+    """Every pair that contrast can draw: the item it is about, what either prompt shows."""
+    tasks, ids, rng = tasks_of(found)
+    alone = {"modalities"}  # one of two, by a draw
+    return {
+        kind: Counter(
+            (ids[tasks._about(kind, c)], pair.one, () if kind in alone else pair.other)
+            for c, pair in ((c, tasks._pair(kind, c, rng)) for c in choices.tolist())
+        )
+        for kind, choices in tasks._choices.items()
+    }
+
+
+def tasks_of(found: Selected) -> tuple[Tasks, list[str], np.random.Generator]:
+    """Fine-tuning's draws over a catalogue, its ids, and a generator; it draws order alone: shares are certain."""
+    ids = [item.item_id for item in found.items]
+    asked = recipe(tasks=EVERYTHING_SHOWN | {"modalities": 0.1})
+    tasks = Tasks(Words(found), found.sequences, PlainPrompts(ids), asked, seed=0)  # type: ignore[arg-type]
+    return tasks, ids, np.random.default_rng(0)
 
 
 def batches(sequences: Sequences, ids: list[str]) -> list[Any]:
@@ -132,6 +154,7 @@ def facing(found: Selected) -> dict[str, Any]:
         "popularity": {ids[i]: int(counts_N[i]) for i in np.flatnonzero(counts_N)},
         "batches": batches(sequences, ids),
         "examples": examples(found),
+        "pairs": pairs(found),
         "whitening": mean_D.round(9).tolist(),
     }
 
@@ -216,6 +239,9 @@ def test_no_held_out_choice_is_a_target_and_no_cold_item_is_anywhere(split_by, c
         for item, prompt, answer in kind:
             shown = set(prompt) | {item} | {clause.split()[-1] for clause in answer}
             assert not shown & cold
+    for kind in seen["pairs"].values():
+        for item, one, other in kind:
+            assert not {item, *one} & cold and not {clause.split()[-1] for clause in map(str, other)} & cold
     assert not cold & {item for _, _, inputs, targeted in seen["batches"] for item in inputs + targeted}
     assert not cold & (set("".join(seen["sequences"].values())) | set(seen["popularity"]))
     assert (found.cold.target >= sequences.num_warm).all()

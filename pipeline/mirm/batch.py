@@ -30,8 +30,8 @@ class Batch:
     prompt_lengths_B: Tensor  # int64; the embedding token is each prompt's last
 
 
-def parts(examples: Sequence[Example], pictures: Pictures, batch_tokens: int) -> list[list[Example]]:
-    """One batch as it is if its padded tokens fit, else several of like length.
+def parts(examples: Sequence[Example], pictures: Pictures, batch_tokens: int) -> list[list[int]]:
+    """Rows of each forward pass: all as they are if their padded tokens fit, else several parts of like length.
 
     Mllama's rows always part by their number of pictures: a row of words alone skips the cross-attention layers when
     it is embedded but not beside one with a picture, and words before a picture attend to padding where rows differ.
@@ -40,7 +40,7 @@ def parts(examples: Sequence[Example], pictures: Pictures, batch_tokens: int) ->
     by_count = pictures.family == "mllama"
     shown = [sum(isinstance(part, Shown) for part in example.prompt) if by_count else 0 for example in examples]
     if max(lengths) * len(examples) <= batch_tokens and len(set(shown)) == 1:
-        return [list(examples)]
+        return [list(range(len(examples)))]
     found: list[list[int]] = []
     for row in sorted(range(len(examples)), key=lambda row: (-shown[row], -lengths[row])):
         fits = found and (len(found[-1]) + 1) * lengths[found[-1][0]] <= batch_tokens
@@ -48,7 +48,7 @@ def parts(examples: Sequence[Example], pictures: Pictures, batch_tokens: int) ->
             found[-1].append(row)
         else:
             found.append([row])
-    return [[examples[row] for row in rows] for rows in found]
+    return found
 
 
 def collate(examples: Sequence[Example], pictures: Pictures, pad_id: int) -> Batch:

@@ -25,11 +25,10 @@ from transformers.trainer_callback import PrinterCallback
 
 from pipeline.catalog.catalogue import Items, Sequences
 from pipeline.errors import MolarError
-from pipeline.mirm.answers import AnswerLoss, Steps, held_out_losses
 from pipeline.mirm.backbone import DTYPES
-from pipeline.mirm.batch import IGNORED
 from pipeline.mirm.folder import LOSSES, Mirm
 from pipeline.mirm.losses import HeldOut, Loss, read_losses, recent, write_losses
+from pipeline.mirm.objectives import Given, Losses, Steps, answer_gradients, contrast_gradients, held_out_losses
 from pipeline.mirm.pictures import Pictures
 from pipeline.mirm.prompt import Prompts
 from pipeline.mirm.tasks import Kind, Tasks
@@ -74,7 +73,8 @@ def finetune(
     if params.tuning == "full":
         model.get_encoder(modality="image").requires_grad_(params.train_vision)
     trainer = Engine(
-        model=AnswerLoss(model),
+        temperature=params.objectives.temperature,
+        model=Losses(model),
         args=_arguments(params, seed, scratch, device, workers),
         train_dataset=steps,
         data_collator=lambda features: features[0],  # a step is already a batch
@@ -97,24 +97,29 @@ def finetune(
 class Engine(Trainer):
     """Trainer, told how our batches and checkpoints look."""
 
-    def __init__(self, **kwargs: Any) -> None:
+    def __init__(self, temperature: float, **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        self.temperature = temperature
         self.losses: list[Loss] = []
         self.model_accepts_loss_kwargs = False
 
-    def training_step(self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Tensor:
-        """Gradients of the whole batch's mean loss, part after part; its loss."""
+    def training_step(self, model: nn.Module, inputs: Given, num_items_in_batch: Any = None) -> Tensor:
+        """Gradients of the step's two losses by their weights; their sum."""
         model.train()
-        inputs = self._prepare_inputs(inputs)
-        answers = [int((labels_BL != IGNORED).sum()) for _, labels_BL in inputs["parts"]]
+        given = self._prepare_inputs(inputs)
+        weights, backward = given["weights"], self.accelerator.backward
         whole = torch.zeros((), device=self.args.device)
-        for (tensors, labels_BL), count in zip(inputs["parts"], answers, strict=True):
+
+        def forward(*of_a_part: Any) -> Tensor:
             with self.compute_loss_context_manager():
-                loss = model(tensors, labels_BL) * (count / sum(answers))
-            self._refuse_unless_finite(loss.item(), inputs["kind"])
-            self.accelerator.backward(loss)
-            whole += loss.detach()
-        self.losses.append(Loss(self.state.global_step + 1, inputs["kind"], whole.item()))
+                return model(*of_a_part)
+
+        if given["answers"]:
+            whole += weights.answer * answer_gradients(forward, backward, given["answers"], weights.answer)
+        if len(given["keys_T"]):
+            whole += weights.contrast * contrast_gradients(forward, backward, given, self.temperature)
+        self._refuse_unless_finite(whole.item(), given["kind"])
+        self.losses.append(Loss(self.state.global_step + 1, given["kind"], whole.item()))
         return whole
 
     def _refuse_unless_finite(self, value: float, kind: Kind) -> None:

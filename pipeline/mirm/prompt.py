@@ -64,6 +64,11 @@ class Prompts:
         ]
         return [*self._opening, *shown, *self._next, self.settings.embedding_token_id]
 
+    def saying(self, clauses: Sequence[str]) -> Prompt:
+        """Words alone that are no item's own, such as the description of a picture."""
+        ids = self._ids(f" {SEPARATOR.join(clauses)}")[: self.settings.max_text_tokens]
+        return [*self._opening, *ids, self.settings.embedding_token_id]
+
     def answer(self, clauses: Sequence[str]) -> list[int]:
         """Token ids of the clauses (at least one), cut to `max_text_tokens`, and the end token."""
         ids = [token for clause in clauses for token in self._ids(f" {clause}")]

@@ -27,11 +27,16 @@ import numpy as np
 from pipeline.catalog.catalogue import Items, Sequences
 from pipeline.errors import MolarError
 from pipeline.mirm.batch import Example
-from pipeline.mirm.prompt import Prompts
-from pipeline.params.finetune_mirm import FinetuneMirm
+from pipeline.mirm.pairs import Pair, Pairs
+from pipeline.mirm.prompt import Prompt, Prompts
+from pipeline.params.finetune_mirm import FinetuneMirm, Objective
 
-Kind = Literal["image_text", "attributes", "behaviour"]
-STREAM, HELD_OUT = 1, 2  # of the seed; keep these draws apart from those of other stages with the same seed
+Kind = Literal["image_text", "attributes", "behaviour", "modalities"]
+STREAM, HELD_OUT, CONTRAST = (
+    1,
+    2,
+    3,
+)  # of the seed; keep these draws apart from those of other stages with the same seed
 MOST_HELD_OUT = 512  # examples a kind that are asked, however many are kept apart
 
 
@@ -41,7 +46,9 @@ class Step:
 
     kind: Kind
     items: list[int]  # whose picture, words or title each example is about
-    examples: list[Example]
+    examples: list[Example]  # empty where the kind is learnt by contrast alone
+    pairs: list[Pair]  # empty where it is learnt by answers alone
+    weights: Objective
 
 
 class Tasks:
@@ -52,16 +59,21 @@ class Tasks:
         self._tasks = params.tasks
         self._batch_size = params.batch_size
         self._with_words, self._with_pictures = "text" in params.modality, "image" in params.modality
+        self._pairs = Pairs(prompts, with_words=self._with_words, with_pictures=self._with_pictures)
 
         trained = np.flatnonzero(sequences.training_counts()).tolist()
         kept_apart, users_apart = self._apart(np.array(trained, np.int64), params.held_out)
         pictured = [i for i in trained if items.has_image[i] and self._seen_clauses(i)] if self._with_pictures else []
         worded = [i for i in trained if prompts.words(i) and self._said_clauses(i)] if self._with_words else []
         positions = self._positions(np.array([bool(self._name(i)) for i in range(len(items))]))
+        whole = [
+            i for i in trained if self._with_pictures and items.has_image[i] and self._with_words and prompts.words(i)
+        ]
         every: dict[Kind, tuple[np.ndarray, np.ndarray]] = {  # choices, and which of them are kept apart
             "image_text": (np.array(pictured, np.int64), np.isin(pictured, kept_apart)),
             "attributes": (np.array(worded, np.int64), np.isin(worded, kept_apart)),
             "behaviour": (positions, np.isin(self._user_of(positions), users_apart)),
+            "modalities": (np.array(whole, np.int64), np.isin(whole, kept_apart)),
         }
         self._choices = {kind: choices[~apart] for kind, (choices, apart) in every.items()}
         self._held_out = {kind: choices[apart] for kind, (choices, apart) in every.items()}
@@ -69,6 +81,13 @@ class Tasks:
             "image_text": params.tasks.image_text,
             "attributes": params.tasks.attributes,
             "behaviour": params.tasks.behaviour,
+            "modalities": params.tasks.modalities,
+        }
+        self._objectives: dict[Kind, Objective] = {
+            "image_text": params.objectives.image_text,
+            "attributes": params.objectives.attributes,
+            "behaviour": params.objectives.behaviour,
+            "modalities": Objective(answer=0.0, contrast=1.0),
         }
         self.kinds: list[Kind] = [kind for kind, share in wanted.items() if share and len(self._choices[kind])]
         if not self.kinds:
@@ -85,21 +104,45 @@ class Tasks:
         kind = self.kinds[rng.choice(len(self.kinds), p=self._shares)]
         choices = self._choices[kind]
         chosen = rng.choice(choices, self._batch_size, replace=self._batch_size > len(choices))
-        pairs = [self._made(kind, int(choice), rng) for choice in chosen]
-        return Step(kind, [item for item, _ in pairs], [example for _, example in pairs])
+        weights, contrasts = self._objectives[kind], np.random.default_rng([self._seed, CONTRAST, step])
+        return Step(
+            kind,
+            [self._about(kind, int(choice)) for choice in chosen],
+            [self._example(kind, int(choice), rng) for choice in chosen] if weights.answer else [],
+            [self._pair(kind, int(choice), contrasts) for choice in chosen] if weights.contrast else [],
+            weights,
+        )
 
     def held_out(self) -> dict[Kind, list[Example]]:
         """At most MOST_HELD_OUT examples of each kind that no step ever makes, always the same ones."""
         examples: dict[Kind, list[Example]] = {}
         for number, kind in enumerate(self.kinds):
+            if not self._objectives[kind].answer:
+                continue
             rng = np.random.default_rng([self._seed, HELD_OUT, number])
             chosen = rng.permutation(self._held_out[kind])[:MOST_HELD_OUT]
-            examples[kind] = [self._made(kind, int(choice), rng)[1] for choice in chosen]
+            examples[kind] = [self._example(kind, int(choice), rng) for choice in chosen]
         return examples
 
-    def _made(self, kind: Kind, choice: int, rng: np.random.Generator) -> tuple[int, Example]:
-        make = {"image_text": self._image_text, "attributes": self._attributes, "behaviour": self._behaviour}[kind]
-        return make(choice, rng)
+    def _about(self, kind: Kind, choice: int) -> int:
+        """The item whose picture or words a choice is about; of a place in a sequence the item there."""
+        return int(self._sequences.items[choice]) if kind == "behaviour" else choice
+
+    def _example(self, kind: Kind, choice: int, rng: np.random.Generator) -> Example:
+        """A prompt and its answer."""
+        if kind == "image_text":
+            return self._image_text(choice, rng)
+        return self._attributes(choice, rng) if kind == "attributes" else self._behaviour(choice, rng)
+
+    def _pair(self, kind: Kind, choice: int, rng: np.random.Generator) -> Pair:
+        """Two prompts that should have one embedding."""
+        if kind == "image_text":
+            return self._pairs.image_text(choice, self._seen_clauses(choice))
+        if kind == "attributes":
+            return self._pairs.attributes(choice, self._said_clauses(choice), self._shows_picture(rng))
+        if kind == "behaviour":
+            return self._pairs.behaviour(self._history(choice, rng), self._about(kind, choice))
+        return self._pairs.modalities(choice, rng)
 
     def _apart(self, trained: np.ndarray, share: float) -> tuple[np.ndarray, np.ndarray]:
         """Items and users that fine-tuning does without, so that it can be asked about them afterwards."""
@@ -115,26 +158,33 @@ class Tasks:
         """The ids of a step's items, for messages."""
         return [self._items.item_ids[item] for item in self.step(step).items]
 
-    def _image_text(self, item: int, rng: np.random.Generator) -> tuple[int, Example]:
+    def _image_text(self, item: int, rng: np.random.Generator) -> Example:
         # Without a caption the answer repeats the words, so showing them as well would teach to copy.
         may_show = self._with_words and self._items.captions[item] is not None
         words = may_show and rng.random() < self._tasks.image_text_with_text
         clauses = self._seen_clauses(item) + (self._said_clauses(item) if words else [])
-        return item, Example(self._prompts.item(item, words=words), self._answer(clauses, rng))
+        return Example(self._prompts.item(item, words=words), self._answer(clauses, rng))
 
-    def _attributes(self, item: int, rng: np.random.Generator) -> tuple[int, Example]:
+    def _attributes(self, item: int, rng: np.random.Generator) -> Example:
+        prompt = self._prompts.item(item, picture=self._shows_picture(rng))
+        return Example(prompt, self._answer(self._said_clauses(item), rng))
+
+    def _shows_picture(self, rng: np.random.Generator) -> bool:
         # Embeddings are read from picture and words together: without such examples the picture drowns the words.
-        picture = self._with_pictures and rng.random() < self._tasks.attributes_with_image
-        return item, Example(self._prompts.item(item, picture=picture), self._answer(self._said_clauses(item), rng))
+        return bool(self._with_pictures and rng.random() < self._tasks.attributes_with_image)
 
-    def _behaviour(self, position: int, rng: np.random.Generator) -> tuple[int, Example]:
+    def _behaviour(self, position: int, rng: np.random.Generator) -> Example:
+        target = self._about("behaviour", position)
+        return Example(self._history(position, rng), self._prompts.answer([self._name(target)]))
+
+    def _history(self, position: int, rng: np.random.Generator) -> Prompt:
+        """What a user chose before a place in the sequence."""
         user = int(self._user_of(np.array([position]))[0])
         start = max(int(self._sequences.offsets[user]), position - self._tasks.behaviour_history)
-        history, target = self._sequences.items[start:position].tolist(), int(self._sequences.items[position])
+        history = self._sequences.items[start:position].tolist()
         share = self._tasks.behaviour_with_image if self._with_words else 1.0  # something must be shown
         pictures = [bool(self._with_pictures and draw < share) for draw in rng.random(len(history))]
-        prompt = self._prompts.history(history, pictures, words=self._with_words)
-        return target, Example(prompt, self._prompts.answer([self._name(target)]))
+        return self._prompts.history(history, pictures, words=self._with_words)
 
     def _answer(self, clauses: list[str], rng: np.random.Generator) -> list[int]:
         if self._tasks.answer != "all":

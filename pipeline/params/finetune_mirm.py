@@ -1,8 +1,8 @@
 """Section `finetune_mirm`: the multimodal LLM that turns an item into one vector (paper 3.3)."""
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from pipeline.params.section import Section
 
@@ -35,11 +35,32 @@ class Tasks(Section):
     image_text: float = Field(ge=0)  # IT: picture -> caption
     attributes: float = Field(ge=0)  # SA: text and attributes -> a sentence of the attributes
     behaviour: float = Field(ge=0)  # UB: history -> next training item
+    modalities: float = Field(ge=0)  # an item <-> its picture or its words alone; by contrast only
     image_text_with_text: float = Field(ge=0, le=1)  # share of IT examples that see the text as well
     attributes_with_image: float = Field(ge=0, le=1)  # share of SA examples that see the picture as well
     behaviour_history: int = Field(ge=1)  # most items of history in a UB example
     behaviour_with_image: float = Field(ge=0, le=1)  # share of a UB history's items shown with their picture
     answer: Literal["one", "shuffled", "all"]  # clauses of IT and SA answers: one drawn, all in random order, all
+
+
+class Objective(Section):
+    """Weights of a kind's two losses; 0 leaves one out, not both."""
+
+    answer: float = Field(ge=0)  # next-token loss of the answer after the embedding token (the paper's reading)
+    contrast: float = Field(ge=0)  # InfoNCE between the embeddings of two prompts (pairs.py)
+
+    @model_validator(mode="after")
+    def _something(self) -> Self:
+        if not self.answer and not self.contrast:
+            raise ValueError("answer and contrast are both 0: set the kind's share in tasks to 0 instead")
+        return self
+
+
+class Objectives(Section):
+    image_text: Objective
+    attributes: Objective
+    behaviour: Objective
+    temperature: float = Field(gt=0)  # of contrast
 
 
 class FinetuneMirm(Section):
@@ -53,6 +74,7 @@ class FinetuneMirm(Section):
     precision: Literal["float32", "bfloat16"]
     train_vision: bool
     tasks: Tasks
+    objectives: Objectives
     steps: int = Field(ge=1)
     batch_size: int = Field(ge=1)  # examples of one kind per step, whatever memory there is
     batch_tokens: int = Field(ge=64)  # padded tokens of one forward pass, about: a step takes several if it must

@@ -10,9 +10,9 @@ where negatives come from (in-batch) and how widths are matched (a linear adapte
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+
+from pipeline.contrast import same_but_itself, symmetric_info_nce
 
 
 class Alignment(nn.Module):
@@ -24,14 +24,5 @@ class Alignment(nn.Module):
         self.temperature = temperature
 
     def forward(self, users_TD: Tensor, teacher_TE: Tensor, user_ids_T: Tensor, targets_T: Tensor) -> Tensor:
-        content_TE = F.normalize(self.adapter(users_TD), dim=-1)
-        similarity_TT = content_TE @ F.normalize(teacher_TE, dim=-1).T / self.temperature
-        similarity_TT = similarity_TT.masked_fill(false_negatives(user_ids_T, targets_T), float("-inf"))
-        own_T = torch.arange(len(users_TD), device=users_TD.device)
-        return F.cross_entropy(similarity_TT, own_T) + F.cross_entropy(similarity_TT.T, own_T)
-
-
-def false_negatives(user_ids_T: Tensor, targets_T: Tensor) -> Tensor:
-    """(T, T) bool: pairs of the same user or the same target, the diagonal (the positives) excepted."""
-    same_TT = (user_ids_T[:, None] == user_ids_T) | (targets_T[:, None] == targets_T)
-    return same_TT.fill_diagonal_(False)
+        no_negatives_TT = same_but_itself(user_ids_T, targets_T)
+        return symmetric_info_nce(self.adapter(users_TD), teacher_TE, no_negatives_TT, self.temperature)

@@ -33,11 +33,18 @@ RECIPE: dict[str, Any] = {
         "image_text": 0.4,
         "attributes": 0.3,
         "behaviour": 0.3,
+        "modalities": 0.0,
         "image_text_with_text": 0.5,
         "attributes_with_image": 0.5,
         "behaviour_history": 2,
         "behaviour_with_image": 0.5,
         "answer": "shuffled",
+    },
+    "objectives": {
+        "image_text": {"answer": 1.0, "contrast": 0.0},
+        "attributes": {"answer": 1.0, "contrast": 0.0},
+        "behaviour": {"answer": 1.0, "contrast": 0.0},
+        "temperature": 0.07,
     },
     "steps": 12,
     "batch_size": 4,
@@ -66,8 +73,11 @@ RECIPE: dict[str, Any] = {
 
 
 def recipe(**changes: Any) -> FinetuneMirm:
-    """RECIPE with changes; `tasks={...}` changes those tasks alone."""
-    merged = {key: {**RECIPE[key], **changes[key]} if key == "tasks" else value for key, value in changes.items()}
+    """RECIPE with changes; `tasks={...}` and `objectives={...}` change those alone."""
+    merged = {
+        key: {**RECIPE[key], **changes[key]} if key in ("tasks", "objectives") else value
+        for key, value in changes.items()
+    }
     return FinetuneMirm(**{**RECIPE, **merged})
 
 

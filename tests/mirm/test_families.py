@@ -9,12 +9,12 @@ from peft.tuners.lora import LoraModel
 from transformers import AutoModelForImageTextToText
 
 from pipeline.errors import MolarError
-from pipeline.mirm.answers import AnswerLoss, Steps
 from pipeline.mirm.backbone import EMBEDDING_TOKEN, FAMILIES, add_embedding_token
 from pipeline.mirm.batch import IGNORED
 from pipeline.mirm.embed import Encoder
 from pipeline.mirm.finetune import NOT_THE_DECODER, finetune
 from pipeline.mirm.folder import Mirm, open_backbone, save_mirm
+from pipeline.mirm.objectives import Losses, Steps
 from pipeline.mirm.pictures import Pictures
 from pipeline.mirm.prompt import Prompts
 from pipeline.mirm.tasks import Tasks
@@ -175,9 +175,9 @@ def test_tuned_saved_and_opened_again(family, how, tmp_path, monkeypatch):
 def gradients(mirm, shop, params, step=0):
     """Of one step's mean loss, parts added up; and how many forward passes it took."""
     tasks = Tasks(shop, walks(), Prompts(shop, mirm.processor, mirm.settings), params, 0)
-    steps, model = Steps(tasks, Pictures(shop, mirm), mirm, params), AnswerLoss(mirm.model)
+    steps, model = Steps(tasks, Pictures(shop, mirm), mirm, params), Losses(mirm.model)
     mirm.model.zero_grad()
-    given = steps[step]["parts"]
+    given = steps[step]["answers"]
     answers = [int((labels_BL != IGNORED).sum()) for _, labels_BL in given]
     for (inputs, labels_BL), count in zip(given, answers, strict=True):
         (model(inputs, labels_BL) * count / sum(answers)).backward()

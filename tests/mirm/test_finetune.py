@@ -10,11 +10,11 @@ from transformers import AutoModelForImageTextToText
 
 from pipeline.errors import MolarError
 from pipeline.mirm import finetune as tuning
-from pipeline.mirm.answers import AnswerLoss
 from pipeline.mirm.batch import collate
 from pipeline.mirm.finetune import finetune
 from pipeline.mirm.folder import save_mirm
 from pipeline.mirm.losses import Loss, read_losses, recent, write_held_out, write_losses
+from pipeline.mirm.objectives import Losses
 from pipeline.mirm.pictures import Pictures
 from pipeline.mirm.prompt import Prompts
 from pipeline.mirm.tasks import Tasks
@@ -51,17 +51,20 @@ def interrupt_after(monkeypatch, step):
     return lambda: monkeypatch.setattr(tuning.Progress, "on_step_end", undisturbed)
 
 
+@pytest.mark.parametrize("contrast", [0.0, 0.5])
 @pytest.mark.parametrize("how", ["full", "lora"])
-def test_interrupted_and_resumed_equals_undisturbed(tmp_path, monkeypatch, how):
-    tune(tmp_path / "quiet", tmp_path / "expected", tuning=how)
+def test_interrupted_and_resumed_equals_undisturbed(tmp_path, monkeypatch, how, contrast):
+    both = {kind: {"answer": 1.0, "contrast": contrast} for kind in ("image_text", "attributes", "behaviour")}
+    changes = {"tuning": how, "objectives": both}
+    tune(tmp_path / "quiet", tmp_path / "expected", **changes)
     resume = interrupt_after(monkeypatch, step=7)
     monkeypatch.setattr(tuning, "CHECKPOINTS", 3)  # of 12 steps: at 4, 8, 12, so that steps 5 to 7 are done twice
     with pytest.raises(KeyboardInterrupt):
-        tune(tmp_path / "disturbed", tuning=how)
+        tune(tmp_path / "disturbed", **changes)
     resume()
     drawn, step = [], Tasks.step
     monkeypatch.setattr(Tasks, "step", lambda self, number: drawn.append(number) or step(self, number))
-    tune(tmp_path / "disturbed", tmp_path / "resumed", tuning=how)
+    tune(tmp_path / "disturbed", tmp_path / "resumed", **changes)
     assert drawn == list(range(4, 12))
     assert digests(tmp_path / "resumed") == digests(tmp_path / "expected")
 
@@ -93,7 +96,7 @@ def test_loss_is_the_models_own_on_answer_tokens():
     tasks = Tasks(shop, walks(), prompts, params, 0)
     for step in range(6):
         batch = collate(tasks.step(step).examples, Pictures(shop, mirm), 0)
-        ours = AnswerLoss(mirm.model)(batch.inputs, batch.labels_BL)
+        ours = Losses(mirm.model)(batch.inputs, batch.labels_BL)
         logits = mirm.model(**batch.inputs).logits[:, :-1]
         theirs = F.cross_entropy(logits.flatten(0, 1), batch.labels_BL[:, 1:].flatten(), ignore_index=-100)
         torch.testing.assert_close(ours, theirs)
@@ -126,7 +129,7 @@ def test_bfloat16_trains_and_saves_in_bfloat16(tmp_path):
 
 
 def test_a_diverged_loss_names_step_kind_and_items(tmp_path, monkeypatch):
-    monkeypatch.setattr(AnswerLoss, "forward", lambda self, inputs, labels_BL: torch.tensor(float("nan")))
+    monkeypatch.setattr(Losses, "forward", lambda self, inputs, labels_BL: torch.tensor(float("nan")))
     params, shop = recipe(tasks={"image_text": 0, "behaviour": 0}), Shop()
     mirm = backbone(params)
     items = Tasks(shop, walks(), Prompts(shop, mirm.processor, mirm.settings), params, 0).item_ids(0)
@@ -145,6 +148,15 @@ def test_checkpointed_gradients_train_the_same_model(tmp_path, how):
         for on in (False, True)
     )
     assert all(torch.equal(plain[name], saving[name]) for name in plain)
+
+
+def test_contrast_brings_pairs_together(tmp_path):
+    contrast = {kind: {"answer": 0.0, "contrast": 1.0} for kind in ("image_text", "attributes", "behaviour")}
+    tasks = {"attributes": 0, "behaviour": 0, "modalities": 0.5}
+    tuned = tune(tmp_path / "s", steps=60, learning_rate=3e-3, batch_size=8, objectives=contrast, tasks=tasks)
+    for kind in ("image_text", "modalities"):
+        losses = [loss.value for loss in tuned.losses if loss.kind == kind]
+        assert sum(losses[-5:]) < 0.7 * sum(losses[:5]), kind
 
 
 def test_what_is_held_out_is_asked_before_and_after(tmp_path):

@@ -4,7 +4,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.recommender.alignment import Alignment, false_negatives
+from pipeline.contrast import same_but_itself
+from pipeline.recommender.alignment import Alignment
 
 
 def naive(loss: Alignment, users, teacher, user_ids, targets) -> torch.Tensor:
@@ -36,7 +37,7 @@ def test_equals_the_papers_double_loop_with_gradients(count, seed, temperature):
 
 
 def test_same_user_and_same_target_are_no_negatives_of_each_other():
-    masked = false_negatives(torch.tensor([1, 1, 2, 3]), torch.tensor([7, 8, 8, 9]))
+    masked = same_but_itself(torch.tensor([1, 1, 2, 3]), torch.tensor([7, 8, 8, 9]))
     expected = [(0, 1), (1, 0), (1, 2), (2, 1)]
     assert masked.nonzero().tolist() == sorted([i, j] for i, j in expected)
 

@@ -1,4 +1,4 @@
-"""Fine-tune the backbone on IT, SA and UB: next-token loss on the answers, `transformers.Trainer` as the engine.
+"""Fine-tune the backbone on IT, SA and UB: the loss of answers, contrast or both, `transformers.Trainer` as the engine.
 
 Promise: the same inputs, params and seed give the same weights, interrupted and resumed or not: examples depend on
 (seed, step) alone, and a checkpoint holds trained weights, optimizer, schedule, random state and the losses so far.

@@ -1,6 +1,6 @@
 """The MIRM (paper 3.3): a multimodal LLM that turns an item's picture and words into one vector.
 
 Read in this order: `backbone` (a published checkpoint, or `tiny`), `pictures` and `prompt` (an item becomes tokens),
-`batch` (examples become tensors), `tasks`, `pairs`, `objectives` and `finetune` (IT, SA, UB, by answers and by contrast),
+`batch` (examples become tensors), `tasks`, `pairs`, `objectives` and `finetune` (IT, SA, UB, by answers and contrast),
 `folder` (what data/mirm holds), `embed`, `cache`, `shards`, `conditioning` (every item becomes a vector, once).
 """

@@ -1,0 +1,161 @@
+"""How fast does `embed_items` encode? Beside the loop that people write first, on the same model and items.
+
+    MOLAR_REAL_DATA=... python -m benchmarks.embed                  posters, titles and plots of MovieLens 1M
+    MOLAR_REAL_DATA=... python -m benchmarks.embed --threads 2 --rounds 5
+
+The plain loop takes items in catalogue order, calls the backbone's processor on texts and pictures inside the loop, runs
+the whole model with hidden states and takes the last one; it is given its best batch size. Ours is `Encoder`, without
+the cache. Model: the tiny backbone of params.yaml with random weights. Rounds alternate, the best of each counts,
+and every vector is compared with the plain loop's. Prints items a second, the largest difference, and where our time
+goes. Where there is a GPU, `--device cuda` measures there.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+import typer
+
+from pipeline import artifacts
+from pipeline.catalog.build import build as build_catalog
+from pipeline.catalog.catalogue import Items, open_items
+from pipeline.mirm.backbone import EMBEDDING_TOKEN
+from pipeline.mirm.embed import Encoder
+from pipeline.mirm.folder import Mirm, open_backbone
+from pipeline.mirm.pictures import Pictures
+from pipeline.mirm.prompt import SEPARATOR
+from pipeline.mirm.tiny import build_tiny
+from pipeline.params import load_params
+
+WORDS = 40  # of a plot; both sides then see every token, and neither has to cut
+BATCH_SIZES = (8, 16, 32, 64)
+MARK = "<|vision_start|><|image_pad|><|vision_end|>"
+
+
+def prepared(folder: Path) -> tuple[Items, Mirm]:
+    """The catalogue of real films and a random tiny backbone whose tokenizer has read it."""
+    params = load_params()
+    raw = Path(os.environ["MOLAR_REAL_DATA"]) / "ml-1m"
+    ingest = {"source": "movielens", "path": str(raw), "min_rating": 4, "k_core": 1, "cold_items": "none"}
+    with artifacts.write(folder / "catalog") as out:
+        build_catalog(params.ingest.model_copy(update=ingest | {"image_size": 128, "published": None}), out)
+    items = open_items(artifacts.read(folder / "catalog", "ingest"))
+    items.texts = [" ".join(text.split()[:WORDS]) if text else None for text in items.texts]
+    recipe = params.finetune_mirm.model_copy(update={"max_text_tokens": 1024, "image_pixels": 7056, "tuning": "none"})
+    sizes = recipe.tiny.model_copy(update={"vocabulary": 2000})
+    tiny = build_tiny(items, np.arange(len(items)), recipe.instruction, sizes, 0, folder / "backbone")
+    return items, open_backbone(recipe, tiny, 0)
+
+
+@torch.inference_mode()
+def plain(mirm: Mirm, items: Items, size: int, device: torch.device) -> np.ndarray:
+    """The loop: processor, whole forward, last hidden state at the last token."""
+    processor, rows = mirm.processor, []
+    model = mirm.model.to(device).eval()
+    for start in range(0, len(items), size):
+        texts, images = [], []
+        for item in range(start, min(start + size, len(items))):
+            image = items.image(item)
+            attributes = [f"{name} {value}" for name, value in items.attributes[item].items() if value]
+            words = SEPARATOR.join(p for p in (items.titles[item], *attributes, items.texts[item]) if p)
+            texts.append(f"item{MARK if image is not None else ''} {words}{EMBEDDING_TOKEN}")
+            images.append([image] if image is not None else [])
+        shown = {"images": images} if any(images) else {}
+        batch = processor(text=texts, **shown, padding=True, return_tensors="pt").to(device)
+        hidden_BLD = model(**batch, output_hidden_states=True).hidden_states[-1]
+        last_B = batch["attention_mask"].sum(1) - 1
+        rows.append(hidden_BLD[torch.arange(len(texts)), last_B].float().cpu().numpy())
+    return np.concatenate(rows)
+
+
+def ours(mirm: Mirm, items: Items, batch_tokens: int, device: torch.device, bfloat16: bool = False) -> np.ndarray:
+    """`embed_items` without its cache."""
+    if bfloat16:
+        mirm = Mirm(mirm.model.to(torch.bfloat16), mirm.processor, mirm.settings)
+    encoder = Encoder(mirm, items, "text+image", device)
+    rows_ND = np.zeros((len(items), mirm.model.config.get_text_config().hidden_size), np.float32)
+    for batch in encoder.batches(batch_tokens):
+        rows_ND[batch] = encoder.encode(batch)
+    if bfloat16:
+        mirm.model.float()
+    return rows_ND
+
+
+@contextmanager
+def stopwatch(spent: dict[str, float], name: str, module: Any, method: str) -> Iterator[None]:
+    """Add the seconds of every call of module.method to spent[name]."""
+    original = getattr(module, method)
+
+    def timed(*args: Any, **kwargs: Any) -> Any:
+        start = time.perf_counter()
+        try:
+            return original(*args, **kwargs)
+        finally:
+            spent[name] = spent.get(name, 0.0) + time.perf_counter() - start
+
+    setattr(module, method, timed)
+    try:
+        yield
+    finally:
+        setattr(module, method, original)
+
+
+def timed(run: Callable[[], np.ndarray]) -> tuple[float, np.ndarray]:
+    """Seconds, and what came of it."""
+    start = time.perf_counter()
+    rows_ND = run()
+    return time.perf_counter() - start, rows_ND
+
+
+def main(
+    threads: Annotated[int, typer.Option(help="Of torch, for both.")] = 1,
+    rounds: Annotated[int, typer.Option(help="The two take turns; the best of each counts.")] = 3,
+    batch_tokens: Annotated[int, typer.Option(help="Ours: padded tokens a batch.")] = 4096,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+) -> None:
+    """Measure and print."""
+    torch.set_num_threads(threads)
+    on = torch.device(device)
+    with tempfile.TemporaryDirectory() as directory:
+        items, mirm = prepared(Path(directory))
+        print(f"{len(items):,} items, {int(items.has_image.sum()):,} with a picture; {threads} thread(s), {device}")
+        tried = {size: timed(lambda size=size: plain(mirm, items, size, on))[0] for size in BATCH_SIZES}
+        size = min(tried, key=tried.__getitem__)
+        print("plain loop, s by batch size: " + ", ".join(f"{n}: {seconds:.1f}" for n, seconds in tried.items()))
+        runs: dict[str, Callable[[], np.ndarray]] = {
+            "plain loop": lambda: plain(mirm, items, size, on),
+            "ours, float32": lambda: ours(mirm, items, batch_tokens, on),
+            "ours, bfloat16": lambda: ours(mirm, items, batch_tokens, on, bfloat16=True),
+        }
+        best = {name: timed(run) for name, run in runs.items()}
+        for _ in range(rounds - 1):
+            for name, run in runs.items():
+                best[name] = min(best[name], timed(run), key=lambda pair: pair[0])
+        base_s, base_ND = best["plain loop"]
+        print("| | items/s | x plain loop | largest difference | least cosine |\n|---|---|---|---|---|")
+        for name, (seconds, rows_ND) in best.items():
+            cosine = (rows_ND * base_ND).sum(1) / np.linalg.norm(rows_ND, axis=1) / np.linalg.norm(base_ND, axis=1)
+            far = np.abs(rows_ND - base_ND).max()
+            print(f"| {name} | {len(items) / seconds:,.1f} | {base_s / seconds:.2f} | {far:.1e} | {cosine.min():.5f} |")
+        spent: dict[str, float] = {}
+        inner = mirm.model.model
+        with (
+            stopwatch(spent, "processor", Pictures, "process"),
+            stopwatch(spent, "vision tower", inner.visual, "forward"),
+            stopwatch(spent, "decoder", inner.language_model, "forward"),
+        ):
+            whole, _ = timed(runs["ours, float32"])
+        spent["the rest"] = whole - sum(spent.values())
+        print("our time: " + ", ".join(f"{name} {seconds / whole:.0%}" for name, seconds in spent.items()))
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -3,7 +3,7 @@
     MOLAR_REAL_DATA=... python -m benchmarks.embed                  posters, titles and plots of MovieLens 1M
     MOLAR_REAL_DATA=... python -m benchmarks.embed --threads 2 --rounds 5
 
-The plain loop takes items in catalogue order, calls the backbone's processor on texts and pictures inside the loop, runs
+The plain loop takes items in catalogue order, calls the backbone's processor on texts and pictures in the loop, runs
 the whole model with hidden states and takes the last one; it is given its best batch size. Ours is `Encoder`, without
 the cache. Model: the tiny backbone of params.yaml with random weights. Rounds alternate, the best of each counts,
 and every vector is compared with the plain loop's. Prints items a second, the largest difference, and where our time

@@ -53,6 +53,7 @@ def parts(examples: Sequence[Example], pictures: Pictures, batch_tokens: int) ->
 
 def collate(examples: Sequence[Example], pictures: Pictures, pad_id: int) -> Batch:
     """Rows in the order given."""
+    pictures.prepare(part.item for example in examples for part in example.prompt if isinstance(part, Shown))
     rows = [_fill(example.prompt, pictures) for example in examples]
     longest = max(len(ids) + len(e.answer) for (ids, _, _), e in zip(rows, examples, strict=True))
     ids_BL = torch.full((len(rows), longest), pad_id)

@@ -83,7 +83,9 @@ class Encoder:
         self._show = {"picture": "image" in modality, "words": "text" in modality}
         side = int(mirm.settings.image_pixels**0.5)
         has_pictures = self._show["picture"] and bool(items.has_image.any())
-        self._picture_tokens = len(self._pictures.process(Image.new("RGB", (side, side))).ids) if has_pictures else 0
+        self._picture_tokens = (
+            len(self._pictures.process([Image.new("RGB", (side, side))])[0].ids) if has_pictures else 0
+        )
 
     def key(self, item: int) -> bytes:
         """What the item's vector depends on, besides the model."""

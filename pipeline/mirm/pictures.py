@@ -1,13 +1,13 @@
 """Item pictures as a backbone sees them: placeholder tokens, and tensors for its vision tower.
 
-Each picture goes through the backbone's own processor once and is then kept, up to a bound in bytes: fine-tuning
-meets the same picture dozens of times, and a processor call costs as much as a tiny model's whole step.
+Each picture goes through the backbone's own processor once, many in one call, and is then kept, up to a bound in bytes:
+fine-tuning meets the same picture dozens of times, and a call costs as much as a tiny model's whole step.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -23,6 +23,7 @@ from pipeline.catalog.catalogue import Items
 from pipeline.mirm.folder import Mirm
 
 CACHE_BYTES = 512 * 2**20
+TOGETHER = 32  # pictures in one call of the processor
 PATTERNS_KEPT = 4096  # of M-RoPE positions, some kilobytes each
 NO_TENSORS = ("input_ids", "attention_mask", "mm_token_type_ids", "cross_attention_mask")  # remade for each batch
 
@@ -51,32 +52,46 @@ class Pictures:
         self._kept_bytes = 0
 
     def __getitem__(self, item: int) -> Picture:
-        if item in self._kept:
-            self._kept.move_to_end(item)
-            return self._kept[item]
-        image = self.items.image(item)
-        assert image is not None, f"item {item} has no picture"  # prompts only show pictures that exist
-        self._kept[item] = picture = self.process(image)
-        self._kept_bytes += _size(picture)
+        if item not in self._kept:
+            self.prepare([item])
+        self._kept.move_to_end(item)
+        return self._kept[item]
+
+    def prepare(self, items: Iterable[int]) -> None:
+        """Process together what a batch will ask for: half of a picture's cost is the call."""
+        missing = list(dict.fromkeys(item for item in items if item not in self._kept))
+        for start in range(0, len(missing), TOGETHER):
+            some = missing[start : start + TOGETHER]
+            images = [self.items.image(item) for item in some]
+            assert None not in images, f"an item of {some} has no picture"  # prompts only show pictures that exist
+            for item, picture in zip(some, self.process(images), strict=True):  # type: ignore[arg-type]
+                self._kept[item] = picture
+                self._kept_bytes += _size(picture)
         while self._kept_bytes > CACHE_BYTES and len(self._kept) > 1:
             self._kept_bytes -= _size(self._kept.popitem(last=False)[1])
-        return picture
 
-    def process(self, image: Image.Image) -> Picture:
-        """One picture through the backbone's processor."""
+    def process(self, images: Sequence[Image.Image]) -> list[Picture]:
+        """Pictures through the backbone's processor, in one call."""
         images_kwargs = {"crop_to_patches": False} if self.family == "internvl" else {}  # its class default is True
         encoded = self._processor(
-            text=[self._markup],
-            images=[[image]],
+            text=[self._markup] * len(images),
+            images=[[image] for image in images],
+            padding=True,
             return_tensors="pt",
             text_kwargs={"add_special_tokens": False},
             images_kwargs=images_kwargs,
         )
-        types = encoded["mm_token_type_ids"][0].tolist() if "mm_token_type_ids" in encoded else None
-        tensors = {name: tensor for name, tensor in encoded.items() if name not in NO_TENSORS}
         # Mllama's processor opens whatever it is given with a BOS, and a picture is no beginning.
-        ids = [token for token in encoded["input_ids"][0].tolist() if token != self._processor.tokenizer.bos_token_id]
-        return Picture(ids, types, tensors)
+        bos = self._processor.tokenizer.bos_token_id
+        real_BL = (encoded["attention_mask"] == 1) & (encoded["input_ids"] != (-1 if bos is None else bos))
+        ids = [row_L[real_L].tolist() for row_L, real_L in zip(encoded["input_ids"], real_BL, strict=True)]
+        types: list[list[int] | None] = [None] * len(images)
+        if "mm_token_type_ids" in encoded:
+            types = [
+                row_L[real_L].tolist() for row_L, real_L in zip(encoded["mm_token_type_ids"], real_BL, strict=True)
+            ]
+        tensors = _apart({name: tensor for name, tensor in encoded.items() if name not in NO_TENSORS}, len(images))
+        return [Picture(*parts) for parts in zip(ids, types, tensors, strict=True)]
 
 
 class Positions:
@@ -102,6 +117,15 @@ class Positions:
         types_1L = torch.tensor([types])
         grids_P3 = torch.tensor(grids) if grids else None
         return self._rule(torch.zeros_like(types_1L), mm_token_type_ids=types_1L, image_grid_thw=grids_P3)[0][:, 0]
+
+
+def _apart(tensors: dict[str, Tensor], count: int) -> list[dict[str, Tensor]]:
+    """The tensors of `count` pictures as those of each: one row each, but for the Qwen families' patches."""
+    rows = {name: tensor.split(1) for name, tensor in tensors.items()}
+    if "image_grid_thw" in tensors:
+        patches = tensors["image_grid_thw"].prod(dim=1).tolist()
+        rows["pixel_values"] = tensors["pixel_values"].split(patches)
+    return [{name: of_picture[i].clone() for name, of_picture in rows.items()} for i in range(count)]
 
 
 def _size(picture: Picture) -> int:

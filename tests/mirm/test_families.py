@@ -221,6 +221,21 @@ def test_the_user_model_gets_the_family_s_own_decoder(family):
     assert difference[:5].max() == 0 and (difference[5:] > 0).all(), "causal"
 
 
+def test_pictures_in_one_call_are_those_of_one_call_each(family):
+    """To the bit, whatever their shapes: a wide one, a tall one, a square one."""
+    shop, sizes = Shop(), {0: (84, 56), 1: (56, 112), 2: (56, 56)}
+    for item, size in sizes.items():
+        shop.pictures[item] = drawn((30 * item, 200, 30), size)
+    mirm = opened(folder(family), image_pixels=112 * 112)
+    together, alone = Pictures(shop, mirm), Pictures(shop, mirm)
+    together.prepare([2, 0, 1, 0])
+    for item in sizes:
+        one, other = together[item], alone[item]
+        assert (one.ids, one.types) == (other.ids, other.types)
+        assert one.tensors.keys() == other.tensors.keys()
+        assert all(torch.equal(tensor, other.tensors[name]) for name, tensor in one.tensors.items())
+
+
 def test_pictures_are_bounded_where_the_family_allows(family):
     """Image tokens of a large picture at two bounds; two families know one size only."""
     shop = Shop()

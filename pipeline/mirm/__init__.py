@@ -2,5 +2,5 @@
 
 Read in this order: `backbone` (a published checkpoint, or `tiny`), `pictures` and `prompt` (an item becomes tokens),
 `batch` (examples become tensors), `tasks` and `finetune` (IT, SA, UB), `folder` (what data/mirm holds), `embed`,
-`cache`, `shards`, `conditioning` (every item becomes a vector, once).
+`once`, `cache`, `shards`, `conditioning` (every item becomes a vector, once).
 """

@@ -87,4 +87,5 @@ def takes_both(config: Any) -> bool:
 
 def unreadable(checkpoint: Checkpoint, what: str, error: Exception) -> MolarError:
     """A part of a checkpoint that transformers refuses, in the first line of its own words."""
-    return MolarError(f"{checkpoint.key}: {checkpoint.source} has no readable {what} ({str(error).splitlines()[0]})")
+    words = str(error).strip().splitlines() or [type(error).__name__]
+    return MolarError(f"{checkpoint.key}: {checkpoint.source} has no readable {what} ({words[0].rstrip(': ')})")

@@ -37,7 +37,7 @@ class Pictures:
             self._processor = AutoImageProcessor.from_pretrained(
                 checkpoint.source, revision=checkpoint.revision, backend="pil"
             )
-        except (OSError, ValueError) as error:
+        except (ImportError, OSError, ValueError) as error:  # some need a library of their own
             raise unreadable(checkpoint, "image processor", error) from None
         self.items, self.pooling, self.device, self._source = items, params.pooling, device, checkpoint.source
         self.model = checkpoint.load(precision, with_pooler=params.pooling == "pooler", device=device)

@@ -31,8 +31,10 @@ class Texts:
         """Raises MolarError: no tokenizer, or more `max_tokens` than the model has positions for."""
         try:
             tokenizer = AutoTokenizer.from_pretrained(checkpoint.source, revision=checkpoint.revision)
-        except (OSError, ValueError) as error:
+        except (ImportError, OSError, ValueError) as error:  # some need a library of their own
             raise unreadable(checkpoint, "tokenizer", error) from None
+        if len(tokenizer) <= len(tokenizer.all_special_tokens):  # what transformers makes of a folder without its files
+            raise unreadable(checkpoint, "tokenizer", ValueError("it knows no words"))
         positions = getattr(checkpoint.config, "max_position_embeddings", None) or params.max_tokens
         most = min(positions, tokenizer.model_max_length)
         if params.max_tokens > most:

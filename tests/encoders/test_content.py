@@ -1,5 +1,7 @@
 """Content encoders: what plain transformers gives, whatever the neighbours; zeros for nothing; computed once."""
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -166,6 +168,20 @@ def test_refusals_name_the_key(tmp_path):
         f"embed_items.image_encoder.model: {vit(with_pooler=False)} lacks the weights pooler.dense.bias, "
         "pooler.dense.weight of its model"
     )
+
+
+def test_a_folder_of_weights_alone_is_refused(tmp_path):
+    for kind, full in (("text", bert()), ("image", vit())):
+        (tmp_path / kind).mkdir()
+        for name in ("config.json", "model.safetensors"):
+            shutil.copy(full / name, tmp_path / kind / name)
+        part = {"text": "tokenizer", "image": "image processor"}[kind]
+        words = refusal(lambda kind=kind: run(Shop(), kind, **{kind: tmp_path / kind}))
+        assert words.startswith(f"embed_items.{kind}_encoder.model: {tmp_path / kind} has no readable {part} (")
+        assert kind == "image" or words.endswith("(it knows no words)")
+    shutil.copytree(bert(), tmp_path / "cut", ignore=shutil.ignore_patterns("*.safetensors"))
+    words = refusal(lambda: run(Shop(), "text", text=tmp_path / "cut"))
+    assert words.startswith(f"embed_items.text_encoder.model: {tmp_path / 'cut'} has no readable weights (")
 
 
 def test_a_model_without_positions_has_its_own_pooling_alone(tmp_path):

@@ -1,7 +1,8 @@
-"""`embed_items`: every item once through the MIRM, known ones from the cache (paper 3.3).
+"""`embed_items`: every item once through the MIRM (paper 3.3) or a content encoder, known ones from the cache.
 
 python -m stages.embed_items                                 reads catalog, mirm; writes data/embeddings/
 dvc exp run -S embed_items.modality=text                     the same MIRM, shown words alone
+dvc exp run -S embed_items.encoder=text -S embed_items.text_encoder.model=models/bert    frozen BERT features
 """
 
 import typer
@@ -18,6 +19,7 @@ def main() -> None:
     from pipeline import artifacts
     from pipeline.catalog.catalogue import open_items, open_sequences
     from pipeline.device import pick
+    from pipeline.encoders.embed import embed_content
     from pipeline.mirm.conditioning import fit
     from pipeline.mirm.embed import embed_items, model_digests
     from pipeline.mirm.folder import load_mirm
@@ -27,11 +29,14 @@ def main() -> None:
     params = load_params().embed_items
     device = pick(load_runtime())
     with running("embed_items") as run:
-        catalog, folder = artifacts.read(CATALOG, "ingest"), artifacts.read(MIRM, "finetune_mirm")
+        catalog = artifacts.read(CATALOG, "ingest")
         items = open_items(catalog)
         trained = np.flatnonzero(open_sequences(catalog).training_counts())
-        mirm = load_mirm(folder, params.precision)
-        embedded = embed_items(mirm, items, params, model_digests(folder), device)
+        if params.encoder == "mirm":
+            folder = artifacts.read(MIRM, "finetune_mirm")
+            embedded = embed_items(load_mirm(folder, params.precision), items, params, model_digests(folder), device)
+        else:
+            embedded = embed_content(items, params, device)
         conditioning = params.conditioning
         mean_D, matrix_DK = fit(embedded.embeddings_ND, trained, conditioning.kind, conditioning.floor)
         with artifacts.write(EMBEDDINGS) as out:

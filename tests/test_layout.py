@@ -25,6 +25,7 @@ ROOMS = {
     "world": {"errors", "progress", "params", "artifacts"},
     "catalog": BASE,
     "mirm": BASE | {"catalog", "retrieval"},
+    "encoders": BASE | {"catalog", "mirm"},
     "recommender": BASE | {"catalog", "mirm", "retrieval"},
     "doctor": BASE | {"catalog", "mirm", "recommender"},
     "report": BASE | {"catalog", "retrieval"},

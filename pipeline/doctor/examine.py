@@ -92,6 +92,9 @@ def _costs(
     what = f"{counts.items:,} items, {counts.interactions:,} interactions"
     costs = [Cost("ingest", what, keeps=counts.bytes)]
     for stage in _STAGES:
+        if stage == "embed_items" and params.embed_items.encoder != "mirm":
+            costs.append(Cost(stage, f"{counts.items:,} items, not estimated for {params.embed_items.encoder}"))
+            continue
         todo = _work(stage, params, counts, measured)
         costs.append(Cost(stage, "unknown without the backbone") if todo is None else _cost(todo, device, rates))
     return costs, unread

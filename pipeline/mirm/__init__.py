@@ -2,5 +2,5 @@
 
 Read in this order: `backbone` (a published checkpoint, or `tiny`), `pictures` and `prompt` (an item becomes tokens),
 `batch` (examples become tensors), `tasks`, `pairs`, `objectives` and `finetune` (IT, SA, UB, by answers and contrast),
-`folder` (what data/mirm holds), `embed`, `cache`, `shards`, `conditioning` (every item becomes a vector, once).
+`folder` (what data/mirm holds), `embed`, `once`, `cache`, `shards`, `conditioning` (every item a vector, once).
 """

@@ -38,16 +38,16 @@ def image_only(cls: type) -> Any:
     return type(cls.__name__, (cls,), {"__module__": cls.__module__, "get_attributes": attributes})
 
 
-def locate(backbone: str) -> str | Path:
-    """A local folder, or else a hub id. Raises MolarError for a path that is no folder."""
-    if Path(backbone).is_dir():
-        return Path(backbone)
-    if backbone.count("/") != 1 or backbone.startswith((".", "/", "~")):
-        raise MolarError(
-            f"finetune_mirm.backbone = '{backbone}': no such folder (tiny, a local folder, or a hub id such as "
-            "Qwen/Qwen2-VL-2B-Instruct)"
-        )
-    return backbone
+CHOICES = "tiny, a local folder, or a hub id such as Qwen/Qwen2-VL-2B-Instruct"
+
+
+def locate(name: str, key: str = "finetune_mirm.backbone", choices: str = CHOICES) -> str | Path:
+    """A local folder, or else a hub id. Raises MolarError for a path that is no folder, naming the param `key`."""
+    if Path(name).is_dir():
+        return Path(name)
+    if name.count("/") != 1 or name.startswith((".", "/", "~")):
+        raise MolarError(f"{key} = '{name}': no such folder ({choices})")
+    return name
 
 
 def family_of(source: str | Path, revision: str | None = None) -> str:

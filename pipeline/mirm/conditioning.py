@@ -34,7 +34,7 @@ def fit(
     if values_D[0] <= 0:
         raise MolarError(
             f"embed_items.conditioning.kind = '{kind}': the embeddings of all {len(rows)} training items are equal: "
-            "does the catalogue hold the modality that embed_items.modality asks for?"
+            "does the catalogue hold what embed_items.encoder and embed_items.modality ask for?"
         )
     # An eigenvector's sign is arbitrary; this one makes the file the same wherever it is fitted.
     largest = np.abs(axes_DD).argmax(axis=0)

@@ -1,15 +1,12 @@
 """Every item once through the MIRM: the last hidden state at the embedding token (paper 3.3).
 
-Promise: an item's vector does not depend on its neighbours in a batch, nor on padding (up to rounding, 1e-6). Items
-are sorted by length, longest first, so that batches hold little padding and one too large for memory fails at
-once. Batches are laid out over all items, known ones included, so that a killed and continued run computes the very
-batches, hence the very bits, of an undisturbed one.
+Promise: an item's vector does not depend on its neighbours in a batch, nor on padding (up to rounding, 1e-6). How
+items are batched and known ones found again is `once`'s.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -21,20 +18,12 @@ from pipeline.catalog.catalogue import Items
 from pipeline.mirm import cache
 from pipeline.mirm.batch import Example, collate
 from pipeline.mirm.folder import HELD_OUT, LOSSES, Mirm, Modality
+from pipeline.mirm.once import Embedded, embed_once, packed
 from pipeline.mirm.pictures import Pictures
 from pipeline.mirm.prompt import Prompts, Shown
 from pipeline.params.embed_items import EmbedItems
-from pipeline.progress import bar
 
 NOT_WEIGHTS = (LOSSES, HELD_OUT)  # of data/mirm
-
-
-@dataclass(frozen=True)
-class Embedded:
-    embeddings_ND: np.ndarray  # float32, in item_idx order
-    encoded: int
-    from_cache: int
-    rate: float  # items per second, known ones included
 
 
 def model_digests(artifact: Artifact) -> dict[str, str]:
@@ -53,22 +42,7 @@ def embed_items(
         torch=torch.__version__.split("+")[0],
         transformers=transformers.__version__,
     )
-    encoder = Encoder(mirm, items, params.modality, device)
-    keys = [encoder.key(item) for item in range(len(items))]
-    with cache.opened(name) as known, bar("embed items", len(items), "items") as progress:
-        vectors = known.find(keys)
-        encoded = 0
-        for batch in encoder.batches(params.batch_tokens):
-            # An item twice in the catalogue has one key and needs one vector.
-            missing = list({keys[item]: item for item in batch if keys[item] not in vectors}.values())
-            if missing:
-                rows_BD = encoder.encode(missing)
-                known.add([keys[item] for item in missing], rows_BD)
-                vectors |= {keys[item]: row_D for item, row_D in zip(missing, rows_BD, strict=True)}
-                encoded += len(missing)
-            progress.advance(len(batch))
-    embeddings_ND = np.stack([vectors[key] for key in keys])
-    return Embedded(embeddings_ND, encoded, len(items) - encoded, progress.rate)
+    return embed_once(Encoder(mirm, items, params.modality, device), name, len(items), params.batch_tokens)
 
 
 class Encoder:
@@ -98,22 +72,14 @@ class Encoder:
 
         Rows with and without a picture stay apart: Mllama's text-only rows change when a neighbour has one.
         """
-        with_picture = self.items.has_image if self._show["picture"] else [False] * len(self.items)
+        with_picture = self.items.has_image.tolist() if self._show["picture"] else [False] * len(self.items)
         # Every picture counts as the largest allowed: exact where a family has one size, else nearly so.
         lengths = [
             len(self._prompts.item(item, **self._show)) + (self._picture_tokens if with_picture[item] else 0)
             for item in range(len(self.items))
         ]
         order = sorted(range(len(self.items)), key=lambda item: (not with_picture[item], -lengths[item], item))
-        batch: list[int] = []
-        for item in order:
-            full = batch and (len(batch) + 1) * lengths[batch[0]] > batch_tokens
-            if batch and (full or with_picture[item] != with_picture[batch[0]]):
-                yield batch
-                batch = []
-            batch.append(item)
-        if batch:
-            yield batch
+        return packed(order, lengths, batch_tokens, apart=with_picture)
 
     @torch.inference_mode()
     def encode(self, items: list[int]) -> np.ndarray:

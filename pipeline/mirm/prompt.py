@@ -38,6 +38,12 @@ class Shown:
 Prompt = list[int | Shown]  # token ids, and places that pictures fill
 
 
+def words_of(items: Items, item: int) -> str:
+    """Title, attributes and text of an item, in this order; empty if it has none of them."""
+    attributes = [f"{name} {value}" for name, value in items.attributes[item].items() if value]
+    return SEPARATOR.join(piece for piece in (items.titles[item], *attributes, items.texts[item]) if piece)
+
+
 class Prompts:
     """Items -> prompts, by one MIRM's settings and tokenizer."""
 
@@ -80,9 +86,8 @@ class Prompts:
 
     def _words(self, item: int) -> list[int]:
         """Title, attributes and text, cut to `max_text_tokens` here, so that no cut ever reaches the last token."""
-        attributes = [f"{name} {value}" for name, value in self.items.attributes[item].items() if value]
-        pieces = [p for p in (self.items.titles[item], *attributes, self.items.texts[item]) if p]
-        return self._tokenize(f" {SEPARATOR.join(pieces)}")[: self.settings.max_text_tokens] if pieces else []
+        text = words_of(self.items, item)
+        return self._tokenize(f" {text}")[: self.settings.max_text_tokens] if text else []
 
     def _tokenize(self, text: str) -> list[int]:
         # A catalogue's words are data: "<|im_end|>" in a title must stay a word.

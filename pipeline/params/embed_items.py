@@ -1,4 +1,4 @@
-"""Section `embed_items`: every item once through the MIRM."""
+"""Section `embed_items`: every item once through the MIRM, or through a frozen text or image encoder."""
 
 from typing import Literal
 
@@ -14,8 +14,30 @@ class Conditioning(Section):
     floor: float = Field(ge=0, lt=1)  # eigenvalues are floored at this share of the largest
 
 
+class TextEncoder(Section):
+    """A BERT-like model, read when `encoder` holds text."""
+
+    model: str | None  # a local folder, or a hub id
+    revision: str | None  # of a hub id
+    pooling: Literal["mean", "cls"]  # over an item's tokens, or the first of them
+    max_tokens: int = Field(ge=8)  # of title, attributes and text together, special tokens included
+
+
+class ImageEncoder(Section):
+    """A ViT-like model, read when `encoder` holds image."""
+
+    model: str | None  # a local folder, or a hub id
+    revision: str | None  # of a hub id
+    pooling: Literal["cls", "mean", "pooler"]  # first position, mean of all positions, the model's own pooling layer
+
+
 class EmbedItems(Section):
-    modality: Literal["text", "image", "text+image"]  # drop a modality at embedding time; the default is all there is
+    encoder: Literal["mirm", "text", "image", "text+image"]  # not mirm: frozen features for the content baselines
+    text_encoder: TextEncoder
+    image_encoder: ImageEncoder
+    modality: Literal[
+        "text", "image", "text+image"
+    ]  # of the MIRM: drop one at embedding time; the default is all there is
     batch_tokens: int = Field(ge=64)  # padded tokens per batch, about
     precision: Literal["float32", "bfloat16"]
     dtype: Literal["float16", "float32"]  # of the shards

@@ -124,9 +124,13 @@ def _impossible(params: Params) -> str | None:
             "finetune_mirm.modality = 'text' has no pictures: finetune_mirm.tasks needs attributes or behaviour above 0"
         )
     shown = list(dict.fromkeys((mirm.modality, *mirm.modality.split("+"))))
-    if params.embed_items.modality not in shown:
+    embed = params.embed_items
+    for part, model in (("text", embed.text_encoder.model), ("image", embed.image_encoder.model)):
+        if part in embed.encoder and not model:
+            return f"embed_items.encoder = '{embed.encoder}' needs embed_items.{part}_encoder.model"
+    if embed.encoder == "mirm" and embed.modality not in shown:
         return (
-            f"embed_items.modality = '{params.embed_items.modality}' was never shown to a MIRM fine-tuned with "
+            f"embed_items.modality = '{embed.modality}' was never shown to a MIRM fine-tuned with "
             f"finetune_mirm.modality = '{mirm.modality}': choose {' or '.join(shown)}"
         )
     for name, sasrec in (("train_teacher", params.train_teacher.sasrec), ("train_dueg", dueg.sasrec)):

@@ -17,6 +17,9 @@ DIGESTS = {"model.safetensors": "0"}
 
 def params(**changes):
     recipe = {
+        "encoder": "mirm",
+        "text_encoder": {"model": None, "revision": None, "pooling": "mean", "max_tokens": 16},
+        "image_encoder": {"model": None, "revision": None, "pooling": "cls"},
         "modality": "text+image",
         "batch_tokens": 128,
         "precision": "float32",

@@ -100,5 +100,5 @@ def test_equal_embeddings_cannot_be_whitened():
         fit(np.ones((20, 6), np.float32), np.arange(20), "pca", 0.03)
     assert str(error.value) == (
         "embed_items.conditioning.kind = 'pca': the embeddings of all 20 training items are equal: does the catalogue "
-        "hold the modality that embed_items.modality asks for?"
+        "hold what embed_items.encoder and embed_items.modality ask for?"
     )

@@ -86,6 +86,11 @@ MISTAKES: list[tuple[dict[str, Any], str]] = [
         "embed_items.modality = 'text+image' was never shown to a MIRM fine-tuned with finetune_mirm.modality = 'text'"
         ": choose text",
     ),
+    ({"embed_items": {"encoder": "text"}}, "embed_items.encoder = 'text' needs embed_items.text_encoder.model"),
+    (
+        {"embed_items": {"encoder": "text+image", "text_encoder": {"model": "a/b"}}},
+        "embed_items.encoder = 'text+image' needs embed_items.image_encoder.model",
+    ),
     (
         {"finetune_mirm": {"tiny": {"hidden": 96, "heads": 4, "kv_heads": 3}}},
         "finetune_mirm.tiny: hidden must be a multiple of heads, and heads of kv_heads",

@@ -57,6 +57,15 @@ def test_without_a_catalogue_costs_are_unknown_and_nothing_is_missing(params_fil
     assert "env      MOLAR_DEVICE=cpu" in lines
 
 
+def test_frozen_encoders_are_not_estimated_by_the_mirm(params_file) -> None:
+    encoders = {"text_encoder": {"model": "models/bert"}, "image_encoder": {"model": "models/vit"}}
+    params_file({"embed_items": {"encoder": "text+image", **encoders}})
+    a_catalogue()
+    code, lines = molar()
+    assert code == 0 and fits(lines)
+    assert any("3 items, not estimated for text+image" in line for line in lines if line.startswith("embed_items"))
+
+
 def test_with_a_catalogue_each_stage_has_its_line(params_file) -> None:
     params_file({})
     a_catalogue()

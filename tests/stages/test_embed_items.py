@@ -11,6 +11,7 @@ from pipeline.mirm.shards import conditioned, read_embeddings
 from pipeline.progress import console
 from stages import embed_items, finetune_mirm
 from stages.paths import EMBEDDINGS, MIRM
+from tests.encoders.models import bert, vit
 from tests.stages.test_finetune_mirm import project, said
 
 __all__ = ["project"]  # a fixture
@@ -30,6 +31,20 @@ def test_embeds_once_and_then_reads_the_cache(project):
     shutil.rmtree(".molar/embeddings")
     said(embed_items)
     assert artifacts.read(EMBEDDINGS, "embed_items").facts == first
+
+
+def test_content_encoders_take_the_place_of_the_mirm(project, params_file):
+    project()  # no MIRM is there, and none is needed
+    encoders = {"text_encoder": {"model": str(bert()), "max_tokens": 16}, "image_encoder": {"model": str(vit())}}
+    params_file({"embed_items": {"encoder": "text+image", **encoders}})
+    words = said(embed_items)
+    assert "embed_items: 3 items x 40, encoded 4, from cache 1, " in words  # 3 texts, 2 pictures that are the same
+    artifact = artifacts.read(EMBEDDINGS, "embed_items")
+    assert not read_embeddings(artifact)[2, 24:].any()  # the cup has no picture
+    assert np.isfinite(conditioned(artifact)).all()
+    assert "encoded 0, from cache 5, " in said(embed_items)
+    params_file({"embed_items": {"encoder": "text", **encoders}})
+    assert "3 items x 24, encoded 0, from cache 3, " in said(embed_items)
 
 
 def test_a_corrupted_mirm_names_file_and_stage(project):

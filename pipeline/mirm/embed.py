@@ -35,6 +35,7 @@ class Embedded:
     encoded: int
     from_cache: int
     rate: float  # items per second, known ones included
+    cache_bytes: int
 
 
 def model_digests(artifact: Artifact) -> dict[str, str]:
@@ -55,7 +56,9 @@ def embed_items(
     )
     encoder = Encoder(mirm, items, params.modality, device)
     keys = [encoder.key(item) for item in range(len(items))]
-    with cache.opened(name) as known, bar("embed items", len(items), "items") as progress:
+    backbone = " ".join(word[:40] for pair in mirm.settings.backbone.items() for word in pair if word)
+    about = f"{backbone}, {params.modality}, {params.precision}"
+    with cache.opened(name, about) as known, bar("embed items", len(items), "items") as progress:
         vectors = known.find(keys)
         encoded = 0
         for batch in encoder.batches(params.batch_tokens):
@@ -68,7 +71,7 @@ def embed_items(
                 encoded += len(missing)
             progress.advance(len(batch))
     embeddings_ND = np.stack([vectors[key] for key in keys])
-    return Embedded(embeddings_ND, encoded, len(items) - encoded, progress.rate)
+    return Embedded(embeddings_ND, encoded, len(items) - encoded, progress.rate, known.size)
 
 
 class Encoder:

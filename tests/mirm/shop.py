@@ -126,3 +126,8 @@ def backbone(params: FinetuneMirm | None = None) -> Mirm:
     """A freshly opened tiny backbone; its folder is built once per test process."""
     params = params or recipe()
     return open_backbone(params, _built(params.image_pixels), seed=0)
+
+
+def backbone_folder() -> Path:
+    """The folder of `backbone()`: a checkpoint on disk as a user has one."""
+    return _built(recipe().image_pixels)

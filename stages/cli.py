@@ -4,6 +4,7 @@ import typer
 
 from stages import (
     build_index,
+    cache,
     demo,
     doctor,
     download,
@@ -33,6 +34,7 @@ for name, module in {
     "preset": preset,
     "download": download,
     "doctor": doctor,
+    "cache": cache,
 }.items():
     app.command(name)(module.main)
 

@@ -3,16 +3,31 @@
 python -m stages.embed_items                                 reads catalog, mirm; writes data/embeddings/
 dvc exp run -S embed_items.modality=text                     the same MIRM, shown words alone
 dvc exp run -S embed_items.encoder=text -S embed_items.text_encoder.model=models/bert    frozen BERT features
+python -m stages.embed_items --verify                        32 items computed anew and compared; nothing is written
 """
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from stages.command import command, running
 from stages.paths import CATALOG, EMBEDDINGS, MIRM
 
+if TYPE_CHECKING:
+    import torch
+
+    from pipeline.params.embed_items import EmbedItems
+
 
 @command
-def main() -> None:
+def main(
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Compare a sample with data/embeddings, write nothing.")
+    ] = False,
+    sample: Annotated[int, typer.Option(min=1, help="Items that --verify computes anew.")] = 32,
+) -> None:
     """Embed every item once, and fit the conditioning on training items."""
     import numpy as np
 
@@ -28,6 +43,9 @@ def main() -> None:
 
     params = load_params().embed_items
     device = pick(load_runtime())
+    if verify:
+        _verify(params, sample, device)
+        return
     with running("embed_items") as run:
         catalog = artifacts.read(CATALOG, "ingest")
         items = open_items(catalog)
@@ -44,9 +62,29 @@ def main() -> None:
             write_conditioning(out, mean_D, matrix_DK)
         run.done(
             f"{len(items):,} items x {embedded.embeddings_ND.shape[1]}, encoded {embedded.encoded:,}, "
-            f"from cache {embedded.from_cache:,}, {embedded.rate:,.0f} items/s",
+            f"from cache {embedded.from_cache:,}, {embedded.rate:,.0f} items/s, "
+            f"cache {embedded.cache_bytes / 1e6:,.1f} MB",
             EMBEDDINGS,
         )
+
+
+def _verify(params: EmbedItems, sample: int, device: torch.device) -> None:
+    from pipeline import artifacts
+    from pipeline.catalog.catalogue import open_items
+    from pipeline.errors import MolarError
+    from pipeline.mirm.folder import load_mirm
+    from pipeline.mirm.verify import verify
+    from pipeline.progress import say
+
+    if params.encoder != "mirm":
+        raise MolarError(f"embed_items --verify compares a MIRM's vectors, embed_items.encoder is {params.encoder!r}")
+    catalog, folder = artifacts.read(CATALOG, "ingest"), artifacts.read(MIRM, "finetune_mirm")
+    stored = artifacts.read(EMBEDDINGS, "embed_items")
+    found = verify(load_mirm(folder, params.precision), open_items(catalog), params, stored, sample, device)
+    say(
+        f"embed_items --verify: {found.items:,} items computed anew, as in {EMBEDDINGS}: "
+        f"largest difference {found.largest:.1e}, least cosine {found.cosine:.6f}"
+    )
 
 
 if __name__ == "__main__":

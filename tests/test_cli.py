@@ -23,6 +23,7 @@ COMMANDS = [
     "preset",
     "download",
     "doctor",
+    "cache",
 ]
 HEAVY = {"torch", "transformers", "peft", "accelerate", "pyarrow", "faiss", "dvc", "numpy", "PIL", "ruamel"}
 

@@ -37,13 +37,14 @@ def embed_content(items: Items, params: EmbedItems, device: torch.device) -> Emb
     image = find("image", pictures.model, pictures.revision) if with_image else None
     encoders: list[Texts | Pictures] = []
     if text is not None:
-        encoders.append(Texts(text, items, words, params.precision, device))
+        encoders.append(Texts(text, items, words, params.precision, params.batch_tokens, device))
     if image is not None:
-        encoders.append(Pictures(image, items, pictures, params.precision, device))
-    parts = [embed_once(encoder, encoder.scope, len(items), params.batch_tokens) for encoder in encoders]
+        encoders.append(Pictures(image, items, pictures, params.precision, params.batch_tokens, device))
+    parts = [embed_once(encoder, encoder.scope, encoder.about, len(items)) for encoder in encoders]
     return Embedded(
         embeddings_ND=np.concatenate([part.embeddings_ND for part in parts], axis=1),
         encoded=sum(part.encoded for part in parts),
         from_cache=sum(part.from_cache for part in parts),
         rate=1 / sum(1 / max(part.rate, 1e-9) for part in parts),
+        cache_bytes=sum(part.cache_bytes for part in parts),
     )

@@ -6,7 +6,7 @@ differ in the last digits. An item without a picture has no key, so that its vec
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import PIL
@@ -30,7 +30,13 @@ class Pictures:
     """One image encoder over one catalogue."""
 
     def __init__(
-        self, checkpoint: Checkpoint, items: Items, params: ImageEncoder, precision: str, device: torch.device
+        self,
+        checkpoint: Checkpoint,
+        items: Items,
+        params: ImageEncoder,
+        precision: str,
+        batch_tokens: int,
+        device: torch.device,
     ) -> None:
         """Raises MolarError: no image processor, or a pooling that the model does not have."""
         try:
@@ -40,9 +46,11 @@ class Pictures:
         except (ImportError, OSError, ValueError) as error:  # some need a library of their own
             raise unreadable(checkpoint, "image processor", error) from None
         self.items, self.pooling, self.device, self._source = items, params.pooling, device, checkpoint.source
+        self._batch_tokens = batch_tokens
         self.model = checkpoint.load(precision, with_pooler=params.pooling == "pooler", device=device)
         patch = getattr(checkpoint.config, "patch_size", None)
         self._patch = patch if isinstance(patch, int) else PATCH
+        self.about = f"image encoder {checkpoint.source}, {params.pooling}, {precision}"
         self.scope = cache.scope(
             encoder="image",
             model=checkpoint.name,
@@ -58,14 +66,14 @@ class Pictures:
         image = self.items.image_bytes(item)
         return None if image is None else cache.item_key([], image)
 
-    def batches(self, batch_tokens: int) -> Iterator[list[int]]:
-        """Items with a picture, about `batch_tokens` patches a batch."""
-        order = np.flatnonzero(self.items.has_image).tolist()
-        first = self.items.image(order[0])
-        assert first is not None  # has_image says so
+    def batches(self, items: Sequence[int]) -> Iterator[list[int]]:
+        """These items, about `batch_tokens` patches a batch."""
+        first = self.items.image(items[0]) if items else None
+        if first is None:
+            return iter(())
         # Encoders see one size, all but a few: the first picture tells it.
         _, height, width = self.process(first).shape
-        return packed(order, [1 + height * width // self._patch**2] * len(self.items), batch_tokens)
+        return packed(items, [1 + height * width // self._patch**2] * len(self.items), self._batch_tokens)
 
     def process(self, image: Image.Image) -> Tensor:
         """float32 (channels, height, width)."""

@@ -6,7 +6,7 @@ tokens around them. An item without words has no key, so that its vector is zero
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -26,7 +26,13 @@ class Texts:
     """One text encoder over one catalogue."""
 
     def __init__(
-        self, checkpoint: Checkpoint, items: Items, params: TextEncoder, precision: str, device: torch.device
+        self,
+        checkpoint: Checkpoint,
+        items: Items,
+        params: TextEncoder,
+        precision: str,
+        batch_tokens: int,
+        device: torch.device,
     ) -> None:
         """Raises MolarError: no tokenizer, or more `max_tokens` than the model has positions for."""
         try:
@@ -41,7 +47,7 @@ class Texts:
             raise MolarError(
                 f"embed_items.text_encoder.max_tokens = {params.max_tokens}: {checkpoint.source} reads {most} at most"
             )
-        self.pooling, self.device = params.pooling, device
+        self.pooling, self.device, self._batch_tokens = params.pooling, device, batch_tokens
         self.model = checkpoint.load(precision, with_pooler=False, device=device)
         self._pad_id: int = tokenizer.pad_token_id or 0  # masked out, so any id will do
         texts = [words_of(items, item) for item in range(len(items))]
@@ -52,6 +58,7 @@ class Texts:
             else []
             for text in texts
         ]
+        self.about = f"text encoder {checkpoint.source}, {params.pooling}, {precision}"
         self.scope = cache.scope(
             encoder="text",
             model=checkpoint.name,
@@ -65,11 +72,10 @@ class Texts:
         """What the item's vector depends on, besides the model; None: no words."""
         return cache.item_key(self.ids[item], None) if self.ids[item] else None
 
-    def batches(self, batch_tokens: int) -> Iterator[list[int]]:
-        """Items with words, longest first, about `batch_tokens` padded tokens a batch."""
+    def batches(self, items: Sequence[int]) -> Iterator[list[int]]:
+        """These items, longest first, about `batch_tokens` padded tokens a batch."""
         lengths = [len(ids) for ids in self.ids]
-        order = sorted((item for item, length in enumerate(lengths) if length), key=lambda i: (-lengths[i], i))
-        return packed(order, lengths, batch_tokens)
+        return packed(sorted(items, key=lambda item: (-lengths[item], item)), lengths, self._batch_tokens)
 
     @torch.inference_mode()
     def encode(self, items: list[int]) -> np.ndarray:

@@ -3,6 +3,9 @@
 One SQLite file per model and way of embedding, under `$MOLAR_CACHE` (default: `embeddings` in the scratch root). It
 maps a digest of an item's prompt and picture to its float32 vector; every batch is one transaction, so a killed run
 loses at most one batch. Content decides, not item indices: a grown catalogue computes only what is new.
+
+A cache is used when a run opens it, and its file's time says when that was. `listing` and `prune` look at caches as
+wholes: an item that left the catalogue keeps its vector for as long as its cache is in use.
 """
 
 from __future__ import annotations
@@ -11,8 +14,10 @@ import hashlib
 import json
 import os
 import sqlite3
+import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +26,8 @@ from pipeline.checkpoints import scratch_root
 from pipeline.errors import MolarError
 
 KEYS_PER_QUERY = 500  # under SQLite's bound on variables
+DAY_SECONDS = 86400
+BESIDE = ("-wal", "-shm")  # files that SQLite keeps beside an open database
 
 
 def cache_root() -> Path:
@@ -48,6 +55,11 @@ class Cache:
     def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
         self._connection, self._path = connection, path
 
+    @property
+    def size(self) -> int:
+        """Bytes on disk."""
+        return size_of(self._path)
+
     def find(self, keys: Sequence[bytes]) -> dict[bytes, np.ndarray]:
         """The known ones among `keys`."""
         found: dict[bytes, np.ndarray] = {}
@@ -66,16 +78,75 @@ class Cache:
 
 
 @contextmanager
-def opened(name: str) -> Iterator[Cache]:
-    """The cache called `name` (see `scope`), created if new. Raises MolarError if its file is damaged."""
+def opened(name: str, about: str = "") -> Iterator[Cache]:
+    """The cache called `name` (see `scope`), created if new. `about` tells people what is in it.
+
+    Raises MolarError if its file is damaged.
+    """
     path = cache_root() / f"{name}.sqlite"
     path.parent.mkdir(parents=True, exist_ok=True)
     connection = sqlite3.connect(path)
     try:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("CREATE TABLE IF NOT EXISTS vectors (key BLOB PRIMARY KEY, vector BLOB) WITHOUT ROWID")
+        with connection:
+            connection.execute("CREATE TABLE IF NOT EXISTS about (words TEXT)")
+            connection.execute("DELETE FROM about")
+            connection.execute("INSERT INTO about VALUES (?)", (about,))
+        os.utime(path)  # used now, even if nothing is added
         yield Cache(connection, path)
     except sqlite3.DatabaseError as error:
         raise MolarError(f"{path}: the embedding cache is damaged ({error}): delete this file and run again") from error
     finally:
         connection.close()
+
+
+@dataclass(frozen=True)
+class Listed:
+    """One cache as `molar cache` shows it."""
+
+    path: Path
+    about: str
+    items: int | None  # None: the file cannot be read
+    size: int  # bytes, with the files beside it
+    used: float  # seconds since the epoch
+
+    def days_idle(self, now: float) -> float:
+        return max(0.0, now - self.used) / DAY_SECONDS
+
+
+def size_of(path: Path) -> int:
+    """Bytes of a cache, with the files beside it."""
+    return sum(part.stat().st_size for part in _files(path) if part.is_file())
+
+
+def listing() -> list[Listed]:
+    """Every cache under `cache_root()`, the latest used first. Changes nothing."""
+    found = [_listed(path) for path in cache_root().glob("*.sqlite")]
+    return sorted(found, key=lambda cache: (-cache.used, cache.path.name))
+
+
+def prune(days: float, now: float | None = None) -> list[Listed]:
+    """Remove the caches that no run has opened for `days` days; returns them. Nobody may be embedding meanwhile."""
+    moment = time.time() if now is None else now
+    old = [cache for cache in listing() if cache.days_idle(moment) >= days]
+    for cache in old:
+        for part in _files(cache.path):
+            part.unlink(missing_ok=True)
+    return old
+
+
+def _files(path: Path) -> list[Path]:
+    return [path, *(path.with_name(path.name + suffix) for suffix in BESIDE)]
+
+
+def _listed(path: Path) -> Listed:
+    size, used = size_of(path), path.stat().st_mtime
+    try:
+        with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as connection:
+            (items,) = connection.execute("SELECT count(*) FROM vectors").fetchone()
+            told = connection.execute("SELECT name FROM sqlite_master WHERE name = 'about'").fetchone()
+            words = connection.execute("SELECT words FROM about").fetchone() if told else None
+        return Listed(path, words[0] if words else "", items, size, used)
+    except sqlite3.DatabaseError:
+        return Listed(path, "damaged", None, size, used)

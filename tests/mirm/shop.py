@@ -98,7 +98,7 @@ class Shop:
         self.pictures = [drawn(COLOURS[colour], (84 if i == 3 else 56, 56)) for i, colour in enumerate(colours)]
 
     def __len__(self) -> int:
-        return NUM_ITEMS
+        return len(self.item_ids)
 
     def image_bytes(self, idx: int) -> bytes | None:
         return self.pictures[idx] if self.has_image[idx] else None
@@ -136,3 +136,8 @@ def backbone(params: FinetuneMirm | None = None) -> Mirm:
     """A freshly opened tiny backbone; its folder is built once per test process."""
     params = params or recipe()
     return open_backbone(params, _built(params.image_pixels), seed=0)
+
+
+def backbone_folder() -> Path:
+    """The folder of `backbone()`: a checkpoint on disk as a user has one."""
+    return _built(recipe().image_pixels)

@@ -142,8 +142,10 @@ def _files(path: Path) -> list[Path]:
 
 def _listed(path: Path) -> Listed:
     size, used = size_of(path), path.stat().st_mtime
+    # A plain reader leaves files beside a cache at rest. Where they are (a run, or a killed one), they hold rows.
+    how = "mode=ro" if _files(path)[1].exists() else "immutable=1"
     try:
-        with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as connection:
+        with closing(sqlite3.connect(f"{path.as_uri()}?{how}", uri=True)) as connection:
             (items,) = connection.execute("SELECT count(*) FROM vectors").fetchone()
             told = connection.execute("SELECT name FROM sqlite_master WHERE name = 'about'").fetchone()
             words = connection.execute("SELECT words FROM about").fetchone() if told else None

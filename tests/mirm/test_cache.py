@@ -43,11 +43,19 @@ def test_no_cache_at_all(root):
 def test_listed_latest_first_with_what_is_in_them():
     fill("old", 3, days_ago=10)
     path = fill("new", 2)
+    before = set(path.parent.iterdir())
     new, old = cache.listing()
+    assert set(path.parent.iterdir()) == before, "looking leaves nothing behind"
     assert (new.path, new.items, new.about, new.size) == (path, 2, "about new", path.stat().st_size)
     assert (old.items, round(old.days_idle(time.time()))) == (3, 10)
     told = molar().stdout.splitlines()
     assert told[0].split()[:3] == ["new", "2", "items"] and told[1].endswith("used 10 days ago  about old")
+
+
+def test_a_cache_in_use_is_listed_with_what_it_holds_by_now():
+    with cache.opened("new") as opened:
+        opened.add([b"a" * 32], np.ones((1, 4), np.float32))
+        assert [one.items for one in cache.listing()] == [1]
 
 
 def test_pruned_by_the_days_since_a_run_opened_them():

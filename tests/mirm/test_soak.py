@@ -74,18 +74,18 @@ def test_finetune_mirm_killed_at_any_moment(tmp_path, capsys) -> None:
     shutil.rmtree(mirm)
     rng = random.Random(0)
     killed = finished = 0
-    for turn in range(KILLS):
+    while killed < KILLS:
         running = start(where, command)
         time.sleep(rng.uniform(0.02, 1.0) * whole)
         killed += kill(running)
         if mirm.exists():
-            assert where.digests("finetune_mirm") == expected, f"turn {turn}"
+            assert where.digests("finetune_mirm") == expected, f"after {killed} kills"
             finished += 1
+            assert finished < 3 * KILLS, "hardly a run lasts long enough to be killed"
             shutil.rmtree(mirm)  # DVC does so before it runs a stage
     where.run(*command)
     assert where.digests("finetune_mirm") == expected
     assert not list((where.scratch / "finetune_mirm").iterdir()), "scratch is removed on success"
-    assert killed > KILLS // 2
     with capsys.disabled():
         print(f"\nfinetune_mirm: {killed} kills in runs of {whole:.0f} s, {finished + 1} runs came through, same bytes")
 
@@ -107,7 +107,7 @@ def test_embed_items_killed_at_any_moment(tmp_path, capsys) -> None:
     killed = 0
     for turn, target in enumerate(sorted(rng.randrange(ITEMS) for _ in range(KILLS))):
         running = start(where, command)
-        until = time.perf_counter() + rng.uniform(0.02, 1.0) * whole
+        until = time.perf_counter() + rng.uniform(0.02, 0.2) * whole
         # Three of four come when so many items are done, the fourth at any time, be it while libraries load.
         while running.poll() is None and (time.perf_counter() < until if turn % 4 == 3 else encoded(counted) <= target):
             time.sleep(0.002)

@@ -58,9 +58,9 @@ def main(
     typer.echo(f"{'model':8} {'shown':11}" + "".join(f"{factor:>11}" for factor in FACTORS))
     for name, model in models.items():
         for modality in MODALITIES:
-            encoder = Encoder(model, items, modality, torch.device("cpu"))
+            encoder = Encoder(model, items, modality, torch.device("cpu"), params.embed_items.batch_tokens)
             embeddings_ND = np.zeros((len(items), model.model.get_input_embeddings().weight.shape[1]))
-            for batch in encoder.batches(params.embed_items.batch_tokens):
+            for batch in encoder.batches():
                 embeddings_ND[batch] = encoder.encode(batch)
             scores = [probe(embeddings_ND, labels[factor], held_out_N) for factor in FACTORS]
             typer.echo(f"{name:8} {modality:11}" + "".join(f"{score:11.2f}" for score in scores))

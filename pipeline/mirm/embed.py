@@ -1,20 +1,24 @@
 """Every item once through the MIRM: the last hidden state at the embedding token (paper 3.3).
 
-Promise: an item's vector does not depend on its neighbours in a batch, nor on padding (up to rounding, 1e-6). Items
-are sorted by length, longest first, so that batches hold little padding and one too large for memory fails at
-once. Batches are laid out over all items, known ones included, so that a killed and continued run computes the very
-batches, hence the very bits, of an undisturbed one.
+Promise: an item's vector has the same bits whatever its neighbours in a batch are and wherever among them it stands;
+so neither the size and order of the catalogue, nor what the cache holds, nor a kill changes a shard. Kernels round by
+the shapes they are given, so every forward pass of an item has one shape, which the item alone decides: as many tokens
+as its own length rounded up, pictures of one form, and a fixed number of rows, free ones filled with copies.
+
+Tests hold this on a CPU for six families. Another device, processor or version of the libraries may round otherwise,
+and so may another `batch_tokens`, which bounds the rows: each has a cache of its own. Not promised: that the number of
+threads makes no difference (one and two made none), and anything of a GPU, whose kernels may add up in any order.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 import transformers
-from PIL import Image
+from torch import Tensor
 
 from pipeline.artifacts import Artifact
 from pipeline.catalog.catalogue import Items
@@ -27,6 +31,23 @@ from pipeline.params.embed_items import EmbedItems
 from pipeline.progress import bar
 
 NOT_WEIGHTS = (LOSSES, HELD_OUT)  # of data/mirm
+LENGTH_STEP = 16  # tokens; coarser: more padding, finer: more batches that are not full
+ROWS = 32  # a batch; more are hardly faster, and the last batch of every shape is filled up with copies
+LENGTH_AXIS = {
+    "input_ids": 1,
+    "attention_mask": 1,
+    "mm_token_type_ids": 1,
+    "position_ids": 2,
+    "cross_attention_mask": 1,
+}
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Of a forward pass, as one item decides it."""
+
+    length: int  # of the padded rows
+    pictures: tuple[object, ...]
 
 
 @dataclass(frozen=True)
@@ -51,42 +72,48 @@ def embed_items(
         model=digests,
         modality=params.modality,
         precision=params.precision,
+        batch_tokens=params.batch_tokens,
+        device=kind_of(device),
         torch=torch.__version__.split("+")[0],
         transformers=transformers.__version__,
     )
-    encoder = Encoder(mirm, items, params.modality, device)
+    encoder = Encoder(mirm, items, params.modality, device, params.batch_tokens)
     keys = [encoder.key(item) for item in range(len(items))]
     backbone = " ".join(word[:40] for pair in mirm.settings.backbone.items() for word in pair if word)
     about = f"{backbone}, {params.modality}, {params.precision}"
     with cache.opened(name, about) as known, bar("embed items", len(items), "items") as progress:
         vectors = known.find(keys)
-        encoded = 0
-        for batch in encoder.batches(params.batch_tokens):
-            # An item twice in the catalogue has one key and needs one vector.
-            missing = list({keys[item]: item for item in batch if keys[item] not in vectors}.values())
-            if missing:
-                rows_BD = encoder.encode(missing)
-                known.add([keys[item] for item in missing], rows_BD)
-                vectors |= {keys[item]: row_D for item, row_D in zip(missing, rows_BD, strict=True)}
-                encoded += len(missing)
+        # An item twice in the catalogue has one key and needs one vector.
+        missing = {keys[item]: item for item in range(len(items)) if keys[item] not in vectors}
+        progress.advance(len(items) - len(missing))
+        for batch in encoder.batches(list(missing.values())):
+            rows_BD = encoder.encode(batch)
+            known.add([keys[item] for item in batch], rows_BD)
+            vectors |= {keys[item]: row_D for item, row_D in zip(batch, rows_BD, strict=True)}
             progress.advance(len(batch))
     embeddings_ND = np.stack([vectors[key] for key in keys])
-    return Embedded(embeddings_ND, encoded, len(items) - encoded, progress.rate, known.size)
+    return Embedded(embeddings_ND, len(missing), len(items) - len(missing), progress.rate, known.size)
+
+
+def kind_of(device: torch.device) -> str:
+    """What decides how a device rounds, as far as it can be asked."""
+    if device.type == "cuda":
+        return f"cuda {torch.cuda.get_device_name(device)}"
+    return f"{device.type} {torch.backends.cpu.get_cpu_capability()}"
 
 
 class Encoder:
-    """One MIRM over one catalogue, with the modality asked for."""
+    """One MIRM over one catalogue, with the modality asked for, at most about `batch_tokens` padded tokens a batch."""
 
-    def __init__(self, mirm: Mirm, items: Items, modality: Modality, device: torch.device) -> None:
-        self.items, self.device = items, device
+    def __init__(
+        self, mirm: Mirm, items: Items, modality: Modality, device: torch.device, batch_tokens: int = 4096
+    ) -> None:
+        self.items, self.device, self._batch_tokens = items, device, batch_tokens
         self.model = mirm.model.to(device).eval()
         self._pad_id: int = mirm.processor.tokenizer.pad_token_id or 0  # masked out, so any id will do
         self._prompts = Prompts(items, mirm.processor, mirm.settings)
         self._pictures = Pictures(items, mirm)
         self._show = {"picture": "image" in modality, "words": "text" in modality}
-        side = int(mirm.settings.image_pixels**0.5)
-        has_pictures = self._show["picture"] and bool(items.has_image.any())
-        self._picture_tokens = len(self._pictures.process(Image.new("RGB", (side, side))).ids) if has_pictures else 0
 
     def key(self, item: int) -> bytes:
         """What the item's vector depends on, besides the model."""
@@ -94,37 +121,72 @@ class Encoder:
         ids = [part for part in prompt if not isinstance(part, Shown)]
         return cache.item_key(ids, self.items.image_bytes(item) if len(ids) < len(prompt) else None)
 
-    def batches(self, batch_tokens: int) -> Iterator[list[int]]:
-        """All items, longest first, about `batch_tokens` padded tokens a batch.
+    def batches(self, items: Sequence[int] | None = None) -> Iterator[list[int]]:
+        """`items` (all) in batches of one shape, about longest first, so that one too large for memory fails soon.
 
-        Rows with and without a picture stay apart: Mllama's text-only rows change when a neighbour has one.
+        A batch is given out once it is full, so that no more pictures than that wait in memory; the rest at the end.
         """
-        with_picture = self.items.has_image if self._show["picture"] else [False] * len(self.items)
-        # Every picture counts as the largest allowed: exact where a family has one size, else nearly so.
-        lengths = [
-            len(self._prompts.item(item, **self._show)) + (self._picture_tokens if with_picture[item] else 0)
-            for item in range(len(self.items))
-        ]
-        order = sorted(range(len(self.items)), key=lambda item: (not with_picture[item], -lengths[item], item))
-        batch: list[int] = []
-        for item in order:
-            full = batch and (len(batch) + 1) * lengths[batch[0]] > batch_tokens
-            if batch and (full or with_picture[item] != with_picture[batch[0]]):
-                yield batch
-                batch = []
-            batch.append(item)
-        if batch:
-            yield batch
+        shows = self.items.has_image if self._show["picture"] else [False] * len(self.items)
+        chosen = range(len(self.items)) if items is None else items
+        lengths = {item: len(self._prompts.item(item, **self._show)) for item in chosen}
+        waiting: dict[Shape, list[int]] = {}
+        for item in sorted(lengths, key=lambda item: (not shows[item], -lengths[item], item)):
+            shape = self.shape(item)
+            waiting.setdefault(shape, []).append(item)
+            if len(waiting[shape]) == self._rows(shape.length):
+                yield waiting.pop(shape)
+        yield from (waiting[shape] for shape in sorted(waiting, key=lambda shape: -shape.length))
+
+    def shape(self, item: int) -> Shape:
+        """Items of one shape may share a batch.
+
+        Rows with and without a picture stay apart in any case: Mllama's text-only rows change when a neighbour has one.
+        """
+        prompt = self._prompts.item(item, **self._show)
+        pictures = [self._pictures[part.item] for part in prompt if isinstance(part, Shown)]
+        length = len(prompt) + sum(len(picture.ids) - 1 for picture in pictures)
+        form = tuple(_form(name, tensor) for picture in pictures for name, tensor in sorted(picture.tensors.items()))
+        return Shape(_rounded(length), form)
+
+    def _rows(self, length: int) -> int:
+        return max(1, min(ROWS, self._batch_tokens // length))
 
     @torch.inference_mode()
     def encode(self, items: list[int]) -> np.ndarray:
-        """float32 (B, D)."""
-        examples = [Example(self._prompts.item(item, **self._show)) for item in items]
+        """float32 (B, D). The bits are promised for items of one shape, no more than a batch of them."""
+        length = max(self.shape(item).length for item in items)
+        filled = [*items, *[items[0]] * (self._rows(length) - len(items))]
+        examples = [Example(self._prompts.item(item, **self._show)) for item in filled]
         batch = collate(examples, self._pictures, self._pad_id)
         inputs = {
             name: tensor.to(self.device, self.model.dtype if tensor.is_floating_point() else None)
-            for name, tensor in batch.inputs.items()
+            for name, tensor in _lengthened(batch.inputs, length, self._pad_id).items()
         }
         hidden_BLD = self.model.model(**inputs, use_cache=False).last_hidden_state
         last_B = (batch.prompt_lengths_B - 1).to(self.device)
-        return hidden_BLD[torch.arange(len(items), device=self.device), last_B].float().cpu().numpy()
+        rows_BD = hidden_BLD[torch.arange(len(last_B), device=self.device), last_B]
+        return rows_BD[: len(items)].float().cpu().numpy()
+
+
+def _rounded(length: int) -> int:
+    """The next multiple above: every row is padded, or a batch of rows without padding would get no mask, and with
+    it another kernel."""
+    return (length // LENGTH_STEP + 1) * LENGTH_STEP
+
+
+def _form(name: str, tensor: Tensor) -> tuple[object, ...]:
+    """The shape of a picture's tensor; of the small ones that tell a tower how to read it, what they say as well."""
+    says = () if tensor.is_floating_point() else tuple(tensor.flatten().tolist())
+    return (name, *tensor.shape, *says)
+
+
+def _lengthened(inputs: dict[str, Tensor], length: int, pad_id: int) -> dict[str, Tensor]:
+    """The inputs with masked-out tokens behind them up to `length`."""
+    longer = dict(inputs)
+    for name, axis in LENGTH_AXIS.items():
+        if name in inputs:
+            shape = list(inputs[name].shape)
+            shape[axis] = length - shape[axis]
+            filler = inputs[name].new_full(shape, pad_id if name == "input_ids" else 0)
+            longer[name] = torch.cat([inputs[name], filler], axis)
+    return longer

@@ -88,7 +88,7 @@ class Shop:
         self.pictures = [drawn(COLOURS[colour], (84 if i == 3 else 56, 56)) for i, colour in enumerate(colours)]
 
     def __len__(self) -> int:
-        return NUM_ITEMS
+        return len(self.item_ids)
 
     def image_bytes(self, idx: int) -> bytes | None:
         return self.pictures[idx] if self.has_image[idx] else None

@@ -1,8 +1,13 @@
 """Embeddings: one vector an item whatever its neighbours, computed once, found again by content."""
 
+import functools
+import tempfile
+
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from pipeline.errors import MolarError
 from pipeline.mirm import embed
@@ -66,11 +71,49 @@ def test_embedding_is_the_last_hidden_state_of_a_plain_forward():
 
 
 def test_every_item_is_in_one_batch_within_the_budget():
-    encoder = Encoder(backbone(), mixed_shop(), "text+image", CPU)
-    batches = list(encoder.batches(128))
+    encoder = Encoder(backbone(), mixed_shop(), "text+image", CPU, 128)
+    batches = list(encoder.batches())
+    assert sorted(item for batch in encoder.batches([3, 8, 2]) for item in batch) == [2, 3, 8]
+    assert list(encoder.batches([])) == []
     assert sorted(item for batch in batches for item in batch) == list(range(NUM_ITEMS))
     assert len(batches) > 2
-    assert all(len({bool(encoder.items.has_image[item]) for item in batch}) == 1 for batch in batches)
+    assert all(len({encoder.shape(item) for item in batch}) == 1 for batch in batches)
+    assert all(len(batch) * encoder.shape(batch[0]).length <= 128 for batch in batches)
+
+
+@settings(max_examples=15, deadline=None, derandomize=True)
+@given(
+    some=st.lists(st.integers(0, NUM_ITEMS - 1), min_size=1, unique=True),
+    known=st.sets(st.integers(0, NUM_ITEMS - 1), min_size=1),
+    tokens=st.sampled_from([128, 4096]),
+)
+def test_no_bit_depends_on_neighbours_on_order_or_on_what_the_cache_holds(some, known, tokens):
+    """Any items in any order, some of them known from another run: the bits of each item alone."""
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MOLAR_CACHE", folder)
+        embed_items(one_mirm(), some_of(sorted(known)), params(batch_tokens=tokens), DIGESTS, CPU)
+        found = embed_items(one_mirm(), some_of(some), params(batch_tokens=tokens), DIGESTS, CPU)
+    assert found.encoded == len(set(some) - known)
+    np.testing.assert_array_equal(found.embeddings_ND, alone(tokens)[some])
+
+
+@functools.cache
+def one_mirm():
+    return backbone()
+
+
+@functools.cache
+def alone(tokens):
+    encoder = Encoder(one_mirm(), mixed_shop(), "text+image", CPU, tokens)
+    return np.concatenate([encoder.encode([item]) for item in range(NUM_ITEMS)])
+
+
+def some_of(numbers):
+    shop = mixed_shop()
+    for name in ("item_ids", "titles", "texts", "captions", "summaries", "attributes", "pictures"):
+        setattr(shop, name, [getattr(shop, name)[n] for n in numbers])
+    shop.has_image = shop.has_image[numbers]
+    return shop
 
 
 def test_dropping_a_modality_changes_what_an_item_is():

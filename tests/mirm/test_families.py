@@ -47,9 +47,9 @@ def mixed_shop():
 
 
 def embedded(mirm, shop, modality="text+image", budget=512):
-    encoder = Encoder(mirm, shop, modality, CPU)
+    encoder = Encoder(mirm, shop, modality, CPU, budget)
     rows_ND = np.zeros((len(shop), HIDDEN), np.float32)
-    for batch in encoder.batches(budget):
+    for batch in encoder.batches():
         rows_ND[batch] = encoder.encode(batch)
     return rows_ND
 
@@ -65,7 +65,10 @@ def test_an_item_s_embedding_knows_nothing_of_its_batch(family, modality):
     alone_ND = np.concatenate([encoder.encode([item]) for item in ALL])
     assert np.ptp(alone_ND, axis=0).max() > 0.1, "the items do differ"
     for budget in (64, 200, 4096):
-        np.testing.assert_allclose(embedded(mirm, shop, modality, budget), alone_ND, atol=1e-5)
+        found_ND = embedded(mirm, shop, modality, budget)
+        np.testing.assert_allclose(found_ND, alone_ND, atol=1e-5)
+        same = Encoder(mirm, shop, modality, CPU, budget)
+        np.testing.assert_array_equal(found_ND, np.concatenate([same.encode([item]) for item in ALL]))
     reverse = [item for item in reversed(ALL) if shop.has_image[item]]
     np.testing.assert_allclose(encoder.encode(reverse), alone_ND[reverse], atol=1e-5)
 

@@ -34,7 +34,7 @@ def test_what_stands_is_found_again_and_nothing_is_written(tmp_path, dtype):
     before = state(tmp_path)
     found = verify(backbone(), Shop(), params(dtype=dtype), stored, 7, CPU)
     assert found.items == 7 and found.cosine > 0.9999
-    assert found.largest < (1e-5 if dtype == "float32" else 3e-3)
+    assert found.largest < 3e-3 and (dtype == "float16" or found.largest == 0)
     assert verify(backbone(), Shop(), params(dtype=dtype), stored, 999, CPU).items == NUM_ITEMS
     assert state(tmp_path) == before
 

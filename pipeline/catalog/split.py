@@ -143,6 +143,9 @@ def cold_queries(
 
     Also returns the mask of `cold` that could be asked: the user is still there and has a history by then.
     """
+    asking = np.zeros(len(warm.user_ids), dtype=np.bool_)
+    asking[cold.user] = True
+    warm = warm.at(asking[warm.user])  # the others' choices, often all there are, would only be sorted along
     # Sort both together by (user, time, row): row is file order, the tie-break of the sequences themselves.
     user = np.concatenate([warm.user, cold.user])
     order = np.lexsort((np.concatenate([warm.row, cold.row]), np.concatenate([warm.timestamp, cold.timestamp]), user))

@@ -80,9 +80,9 @@ def ours(mirm: Mirm, items: Items, batch_tokens: int, device: torch.device, bflo
     """`embed_items` without its cache."""
     if bfloat16:
         mirm = Mirm(mirm.model.to(torch.bfloat16), mirm.processor, mirm.settings)
-    encoder = Encoder(mirm, items, "text+image", device)
+    encoder = Encoder(mirm, items, "text+image", device, batch_tokens)
     rows_ND = np.zeros((len(items), mirm.model.config.get_text_config().hidden_size), np.float32)
-    for batch in encoder.batches(batch_tokens):
+    for batch in encoder.batches():
         rows_ND[batch] = encoder.encode(batch)
     if bfloat16:
         mirm.model.float()

@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+import transformers
 from transformers import MODEL_MAPPING, AutoConfig, AutoModel, PreTrainedModel
 
 from pipeline.errors import MolarError
+from pipeline.mirm import cache
 from pipeline.mirm.backbone import DTYPES, locate
 from pipeline.mirm.folder import digest_of
 
@@ -37,6 +39,18 @@ class Checkpoint:
     def key(self) -> str:
         """The param that names it."""
         return f"embed_items.{self.kind}_encoder.model"
+
+    def scope(self, pooling: str, precision: str, **more: str) -> str:
+        """Name of the cache of its vectors: see `cache.scope`."""
+        return cache.scope(
+            encoder=self.kind,
+            model=self.name,
+            pooling=pooling,
+            precision=precision,
+            torch=torch.__version__.split("+")[0],
+            transformers=transformers.__version__,
+            **more,
+        )
 
     def load(self, precision: str, with_pooler: bool, device: torch.device) -> PreTrainedModel:
         """The weights, in evaluation mode. Raises MolarError: the checkpoint lacks some, a pooling layer if asked."""

@@ -11,7 +11,6 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import PIL
 import torch
-import transformers
 from PIL import Image
 from torch import Tensor
 from transformers import AutoImageProcessor
@@ -51,15 +50,7 @@ class Pictures:
         patch = getattr(checkpoint.config, "patch_size", None)
         self._patch = patch if isinstance(patch, int) else PATCH
         self.about = f"image encoder {checkpoint.source}, {params.pooling}, {precision}"
-        self.scope = cache.scope(
-            encoder="image",
-            model=checkpoint.name,
-            pooling=params.pooling,
-            precision=precision,
-            pillow=PIL.__version__,
-            torch=torch.__version__.split("+")[0],
-            transformers=transformers.__version__,
-        )
+        self.scope = checkpoint.scope(params.pooling, precision, pillow=PIL.__version__)
 
     def key(self, item: int) -> bytes | None:
         """What the item's vector depends on, besides the model; None: no picture."""

@@ -10,7 +10,6 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
-import transformers
 from transformers import AutoTokenizer
 
 from pipeline.catalog.catalogue import Items
@@ -59,14 +58,7 @@ class Texts:
             for text in texts
         ]
         self.about = f"text encoder {checkpoint.source}, {params.pooling}, {precision}"
-        self.scope = cache.scope(
-            encoder="text",
-            model=checkpoint.name,
-            pooling=params.pooling,
-            precision=precision,
-            torch=torch.__version__.split("+")[0],
-            transformers=transformers.__version__,
-        )
+        self.scope = checkpoint.scope(params.pooling, precision)
 
     def key(self, item: int) -> bytes | None:
         """What the item's vector depends on, besides the model; None: no words."""

@@ -5,7 +5,7 @@ Shape suffixes: B rows, L tokens.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -36,7 +36,8 @@ def parts(examples: Sequence[Example], pictures: Pictures, batch_tokens: int) ->
     Mllama's rows always part by their number of pictures: a row of words alone skips the cross-attention layers when
     it is embedded but not beside one with a picture, and words before a picture attend to padding where rows differ.
     """
-    lengths = [len(_fill(example.prompt, pictures)[0]) + len(example.answer) for example in examples]
+    pictures.prepare(_shown(examples))
+    lengths = [_length(example, pictures) for example in examples]
     by_count = pictures.family == "mllama"
     shown = [sum(isinstance(part, Shown) for part in example.prompt) if by_count else 0 for example in examples]
     if max(lengths) * len(examples) <= batch_tokens and len(set(shown)) == 1:
@@ -53,7 +54,7 @@ def parts(examples: Sequence[Example], pictures: Pictures, batch_tokens: int) ->
 
 def collate(examples: Sequence[Example], pictures: Pictures, pad_id: int) -> Batch:
     """Rows in the order given."""
-    pictures.prepare(part.item for example in examples for part in example.prompt if isinstance(part, Shown))
+    pictures.prepare(_shown(examples))
     rows = [_fill(example.prompt, pictures) for example in examples]
     longest = max(len(ids) + len(e.answer) for (ids, _, _), e in zip(rows, examples, strict=True))
     ids_BL = torch.full((len(rows), longest), pad_id)
@@ -74,6 +75,17 @@ def collate(examples: Sequence[Example], pictures: Pictures, pad_id: int) -> Bat
         inputs["position_ids"] = pictures.positions(whole, shown, longest)
     inputs |= stack(shown, pictures.family, pictures.image_token_id, ids_BL)
     return Batch(inputs, labels_BL, torch.tensor([len(ids) for ids, _, _ in rows]))
+
+
+def _shown(examples: Sequence[Example]) -> Iterator[int]:
+    """The items whose pictures the prompts show."""
+    return (part.item for example in examples for part in example.prompt if isinstance(part, Shown))
+
+
+def _length(example: Example, pictures: Pictures) -> int:
+    """Tokens of prompt and answer, places filled in."""
+    prompt = sum(len(pictures[part.item].ids) if isinstance(part, Shown) else 1 for part in example.prompt)
+    return prompt + len(example.answer)
 
 
 def _fill(prompt: Prompt, pictures: Pictures) -> tuple[list[int], list[int], list[Picture]]:

@@ -120,6 +120,7 @@ def answer_gradients(forward: Forward, backward: Backward, given: list[Part], we
 
 def contrast_gradients(forward: Forward, backward: Backward, given: Given, temperature: float) -> Tensor:
     """Add the gradients of weight x the contrast between both sides of the pairs; return the contrast."""
+    device = given["keys_T"].device
     states: list[list[Tensor]] = []
     sides = []
     with torch.no_grad():
@@ -127,7 +128,7 @@ def contrast_gradients(forward: Forward, backward: Backward, given: Given, tempe
             states.append([])
             rows = []
             for inputs, last_B, _ in views:
-                states[-1].append(_random_state(last_B.device))
+                states[-1].append(_random_state(device))
                 rows.append(forward(inputs, None, last_B))
             places_T = torch.cat([places_B for _, _, places_B in views])
             sides.append(torch.cat(rows)[places_T.argsort()].requires_grad_())
@@ -137,12 +138,12 @@ def contrast_gradients(forward: Forward, backward: Backward, given: Given, tempe
     if not torch.isfinite(loss):
         return loss.detach()
     wanted = torch.autograd.grad(loss * given["weights"].contrast, sides)
-    after = _random_state(given["keys_T"].device)
+    after = _random_state(device)
     for views, of_side, gradient_TD in zip(given["views"], states, wanted, strict=True):
         for (inputs, last_B, places_B), state in zip(views, of_side, strict=True):
-            _set_random_state(state)
+            _set_random_state(device, state)
             backward((forward(inputs, None, last_B) * gradient_TD[places_B]).sum())
-    _set_random_state(after)
+    _set_random_state(device, after)
     return loss.detach()
 
 
@@ -150,9 +151,9 @@ def _random_state(device: torch.device) -> Tensor:
     return torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.get_rng_state()
 
 
-def _set_random_state(state: Tensor) -> None:
-    if torch.cuda.is_available() and len(state) != len(torch.get_rng_state()):  # a GPU's is far shorter
-        torch.cuda.set_rng_state(state)
+def _set_random_state(device: torch.device, state: Tensor) -> None:
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(state, device)
     else:
         torch.set_rng_state(state)
 

@@ -12,20 +12,14 @@ compares rows by the mean over seeds of each user's NDCG@10 (the unit is the use
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import subprocess
-import sys
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from queue import SimpleQueue
 from typing import Annotated
 
 import numpy as np
 import pyarrow.parquet as pq
 import typer
-from ruamel.yaml import YAML
 
+from benchmarks import rows
 from pipeline.retrieval.metrics import ndcg_at
 from pipeline.retrieval.significance import paired_bootstrap
 
@@ -60,56 +54,11 @@ CLAIMS = [
 ]
 
 
-def run_row(clone: Path, row: str, seed: int) -> None:
-    """Bring one clone to the row's params, reproduce, keep the results."""
-    target = RESULTS / f"{row}-{seed}"
-    if (target / KEPT[0]).exists():
-        return
-    subprocess.run(["git", "checkout", "-q", "--", "params.yaml"], cwd=clone, check=True)
-    yaml = YAML()
-    params = yaml.load(clone / "params.yaml")
-    for key, value in (ROWS[row] | {"seed": seed}).items():
-        *path, last = key.split(".")
-        section = params
-        for part in path:
-            section = section[part]
-        section[last] = value
-    yaml.dump(params, clone / "params.yaml")
-    log = RESULTS / f"{row}-{seed}.log"
-    with log.open("w") as handle:
-        done = subprocess.run([sys.executable, "-m", "dvc", "repro"], cwd=clone, stdout=handle, stderr=handle)
-    if done.returncode:
-        raise SystemExit(f"{row}, seed {seed} failed: see {log}")
-    target.mkdir(parents=True)
-    for name in reversed(KEPT):  # metrics.json last: its presence means the row is whole
-        shutil.copy(clone / name, target / Path(name).name)
-
-
 def compute(seeds: list[int], jobs: int) -> None:
-    """Every row x seed that is not there yet, `jobs` at a time, one thread each."""
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    ours = str(Path(sys.executable).parent)  # DVC runs `python -m stages.x`: that python must be this one
-    os.environ |= {"OMP_NUM_THREADS": "1", "MOLAR_THREADS": "1", "PATH": f"{ours}{os.pathsep}{os.environ['PATH']}"}
-    clones: SimpleQueue[Path] = SimpleQueue()
-    for job in range(jobs):
-        clone = RESULTS / f"clone{job}"
-        shutil.rmtree(clone, ignore_errors=True)
-        subprocess.run(["git", "clone", "-q", ".", str(clone)], check=True)
-        local = ["dvc", "cache", "dir", "--local", str(Path(".dvc/cache").absolute())]
-        subprocess.run([sys.executable, "-m", *local], cwd=clone, check=True)
-        clones.put(clone)
-
-    def work(pair: tuple[int, str]) -> None:
-        clone = clones.get()
-        try:
-            run_row(clone, pair[1], pair[0])
-        finally:
-            clones.put(clone)
-
-    with ThreadPoolExecutor(jobs) as pool:
-        # rows that fine-tune alike stand apart, so that two jobs at once share no stage in flight
-        order = [(seed, row) for seed in seeds for row in ("molar", "untuned, alpha 0", "alpha 0", "text", "image")]
-        list(pool.map(work, order))
+    """Every row x seed that is not there yet."""
+    # rows that fine-tune alike stand apart, so that two jobs at once share no stage in flight
+    order = ("molar", "untuned, alpha 0", "alpha 0", "text", "image")
+    rows.compute({f"{row}-{seed}": ROWS[row] | {"seed": seed} for seed in seeds for row in order}, RESULTS, KEPT, jobs)
 
 
 def per_user(system: str, seeds: list[int], ranking: str) -> np.ndarray | None:

@@ -17,6 +17,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from copy import deepcopy
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -79,13 +80,11 @@ def plain(mirm: Mirm, items: Items, size: int, device: torch.device) -> np.ndarr
 def ours(mirm: Mirm, items: Items, batch_tokens: int, device: torch.device, bfloat16: bool = False) -> np.ndarray:
     """`embed_items` without its cache."""
     if bfloat16:
-        mirm = Mirm(mirm.model.to(torch.bfloat16), mirm.processor, mirm.settings)
+        mirm = Mirm(deepcopy(mirm.model).to(torch.bfloat16), mirm.processor, mirm.settings)
     encoder = Encoder(mirm, items, "text+image", device, batch_tokens)
     rows_ND = np.zeros((len(items), mirm.model.config.get_text_config().hidden_size), np.float32)
     for batch in encoder.batches():
         rows_ND[batch] = encoder.encode(batch)
-    if bfloat16:
-        mirm.model.float()
     return rows_ND
 
 

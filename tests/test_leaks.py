@@ -82,7 +82,7 @@ class PlainPrompts:
     def item(self, item: int, *, picture: bool = True, words: bool = True) -> Any:
         return (self.ids[item], picture, words)
 
-    def history(self, history: list[int], pictures: list[bool], *, words: bool = True) -> Any:
+    def history(self, history: list[int], pictures: list[bool], most_tokens: int, *, words: bool = True) -> Any:
         return tuple(self.ids[item] for item in history)
 
     def answer(self, clauses: list[str]) -> Any:
@@ -119,7 +119,7 @@ def pairs(found: Selected) -> dict[str, Counter[Any]]:
 def tasks_of(found: Selected) -> tuple[Tasks, list[str], np.random.Generator]:
     """Fine-tuning's draws over a catalogue, its ids, and a generator; it draws order alone: shares are certain."""
     ids = [item.item_id for item in found.items]
-    asked = recipe(tasks=EVERYTHING_SHOWN | {"modalities": 0.1})
+    asked = recipe(tasks=EVERYTHING_SHOWN | {"modalities": 10})
     tasks = Tasks(Words(found), found.sequences, PlainPrompts(ids), asked, seed=0)  # type: ignore[arg-type]
     return tasks, ids, np.random.default_rng(0)
 

@@ -25,6 +25,7 @@ NATIVE = {  # repositories of remote code, and what to open in their place
     "internvl_chat": "OpenGVLab/InternVL3-2B-hf",
     "multi_modality": "deepseek-community/deepseek-vl-1.3b-chat",
 }
+MARKS = 2  # tokens around a picture, in the Qwen and InternVL families
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
@@ -100,6 +101,16 @@ def _bound_pictures(processor: ProcessorMixin, image_pixels: int) -> None:
         pictures.crop_to_patches = False
         processor.image_seq_length = round(side / per_token) ** 2
     # DeepSeek-VL and Mllama always see one size: nothing to bound.
+
+
+def picture_tokens(processor: ProcessorMixin) -> int:
+    """The most tokens that one picture takes in a prompt, its opening and closing marks included."""
+    pictures = processor.image_processor
+    if hasattr(pictures, "merge_size"):
+        return dict(pictures.size)["longest_edge"] // (pictures.patch_size * pictures.merge_size) ** 2 + MARKS
+    if hasattr(processor, "image_seq_length"):
+        return processor.image_seq_length + MARKS
+    return getattr(processor, "num_image_tokens", 1)  # DeepSeek-VL's squares; Mllama's pictures stay beside the prompt
 
 
 def load_model(source: str | Path, precision: str, revision: str | None = None) -> PreTrainedModel:

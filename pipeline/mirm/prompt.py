@@ -22,6 +22,7 @@ from functools import lru_cache
 from transformers import ProcessorMixin
 
 from pipeline.catalog.catalogue import Items
+from pipeline.mirm.backbone import picture_tokens
 from pipeline.mirm.folder import Settings
 
 SEPARATOR = " ; "
@@ -50,6 +51,7 @@ class Prompts:
     def __init__(self, items: Items, processor: ProcessorMixin, settings: Settings) -> None:
         self.items, self.settings = items, settings
         self._tokenizer = processor.tokenizer
+        self._picture_tokens = picture_tokens(processor)
         self._ids = lru_cache(TEXTS_KEPT)(self._tokenize)
         self.words = lru_cache(TEXTS_KEPT)(self._words)
         bos = self._tokenizer.bos_token_id
@@ -61,14 +63,24 @@ class Prompts:
         """What is known of an item, of what was asked for, ending with the embedding token."""
         return [*self._opening, *self._content(item, picture, words), self.settings.embedding_token_id]
 
-    def history(self, history: Sequence[int], pictures: Sequence[bool], *, words: bool = True) -> Prompt:
-        """Consecutive items, oldest first, each with its picture if told so; then `next` and the embedding token."""
-        shown: Prompt = [
-            part
-            for item, picture in zip(history, pictures, strict=True)
-            for part in self._content(int(item), picture, words)
-        ]
-        return [*self._opening, *shown, *self._next, self.settings.embedding_token_id]
+    def history(
+        self, history: Sequence[int], pictures: Sequence[bool], most_tokens: int, *, words: bool = True
+    ) -> Prompt:
+        """Consecutive items, oldest first, each with its picture if told so; then `next` and the embedding token.
+
+        The oldest are left out where all would take more than `most_tokens`, pictures counted at their largest; the
+        newest always stays.
+        """
+        shown: list[Prompt] = []
+        tokens = len(self._opening) + len(self._next) + 1
+        for item, picture in zip(reversed(history), reversed(pictures), strict=True):
+            content = self._content(int(item), picture, words)
+            tokens += sum(self._picture_tokens if isinstance(part, Shown) else 1 for part in content)
+            if shown and tokens > most_tokens:
+                break
+            shown.append(content)
+        parts = [part for content in reversed(shown) for part in content]
+        return [*self._opening, *parts, *self._next, self.settings.embedding_token_id]
 
     def saying(self, clauses: Sequence[str]) -> Prompt:
         """Words alone that are no item's own, such as the description of a picture."""

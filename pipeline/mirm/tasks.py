@@ -1,4 +1,4 @@
-"""The three kinds of fine-tuning data (paper 3.3), made afresh for every step.
+"""The three kinds of fine-tuning data (paper 3.3): so many examples of each, the same ones from epoch to epoch.
 
 | kind       | prompt (then the embedding token)                | answer: one clause, or all                    |
 |------------|--------------------------------------------------|-----------------------------------------------|
@@ -12,14 +12,18 @@ most of the loss sits at later positions, which can look back at the picture for
 attributes answer with their bare value: no answer may open with an attribute's name. `docs/results.md` has the linear
 probes that decided it. An item without a caption answers its picture with its title, or else its text.
 
-Promise: step s of a seed is always the same examples, whatever ran before it, so a resumed run needs no sampler
-state; and only items with interactions in training parts appear, with training interactions as history: never a
-validation or test interaction, never a cold item.
+Where a catalogue has fewer items than examples, each is drawn about equally often, with other clauses and pictures;
+where it has more, some are left out. All examples of a kind are read once before one is read again.
+
+Promise: example n of a kind and step s of a seed are always the same, whatever ran before, so a resumed run needs no
+sampler state; and only items with interactions in training parts appear, with training interactions as history: never
+a validation or test interaction, never a cold item.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
@@ -32,11 +36,8 @@ from pipeline.mirm.prompt import Prompt, Prompts
 from pipeline.params.finetune_mirm import FinetuneMirm, Objective
 
 Kind = Literal["image_text", "attributes", "behaviour", "modalities"]
-STREAM, HELD_OUT, CONTRAST = (
-    1,
-    2,
-    3,
-)  # of the seed; keep these draws apart from those of other stages with the same seed
+KINDS: tuple[Kind, ...] = ("image_text", "attributes", "behaviour", "modalities")
+STREAM, HELD_OUT, CONTRAST, ORDER, TURNS = 1, 2, 3, 4, 5  # keep the draws of one seed apart
 MOST_HELD_OUT = 512  # examples a kind that are asked, however many are kept apart
 
 
@@ -57,7 +58,7 @@ class Tasks:
     def __init__(self, items: Items, sequences: Sequences, prompts: Prompts, params: FinetuneMirm, seed: int) -> None:
         self._items, self._sequences, self._prompts, self._seed = items, sequences, prompts, seed
         self._tasks = params.tasks
-        self._batch_size = params.batch_size
+        self._batch_size, self._steps = params.batch_size, params.steps
         self._with_words, self._with_pictures = "text" in params.modality, "image" in params.modality
         self._pairs = Pairs(prompts, with_words=self._with_words, with_pictures=self._with_pictures)
 
@@ -77,41 +78,68 @@ class Tasks:
         }
         self._choices = {kind: choices[~apart] for kind, (choices, apart) in every.items()}
         self._held_out = {kind: choices[apart] for kind, (choices, apart) in every.items()}
-        wanted: dict[Kind, float] = {
-            "image_text": params.tasks.image_text,
-            "attributes": params.tasks.attributes,
-            "behaviour": params.tasks.behaviour,
-            "modalities": params.tasks.modalities,
-        }
+        self._counts: dict[Kind, int] = {kind: getattr(params.tasks, kind) for kind in KINDS}
         self._objectives: dict[Kind, Objective] = {
             "image_text": params.objectives.image_text,
             "attributes": params.objectives.attributes,
             "behaviour": params.objectives.behaviour,
             "modalities": Objective(answer=0.0, contrast=1.0),
         }
-        self.kinds: list[Kind] = [kind for kind, share in wanted.items() if share and len(self._choices[kind])]
+        asked = [kind for kind in KINDS if self._counts[kind]]
+        self.kinds: list[Kind] = [kind for kind in asked if len(self._choices[kind])]
         if not self.kinds:
             raise MolarError(
-                f"finetune_mirm.tasks: the catalogue has no example of {', '.join(k for k, s in wanted.items() if s)} "
+                f"finetune_mirm.tasks: the catalogue has no example of {', '.join(asked)} "
                 f"for finetune_mirm.modality = '{params.modality}': raise another task above 0, or set tuning: none"
             )
-        shares = np.array([wanted[kind] for kind in self.kinds])
-        self._shares = shares / shares.sum()
+        for kind in self.kinds:
+            np.random.default_rng([seed, STREAM, KINDS.index(kind)]).shuffle(self._choices[kind])
+        self._order = lru_cache(2 * len(KINDS))(self._drawn_order)  # a step looks at one epoch, or at two
+        shares = np.array([self._counts[kind] for kind in self.kinds], float)
+        turns = np.random.default_rng([seed, TURNS])
+        self._turns_S = turns.choice(len(self.kinds), self._steps, p=shares / shares.sum())
 
     def step(self, step: int) -> Step:
-        """The batch of one step."""
-        rng = np.random.default_rng([self._seed, STREAM, step])
-        kind = self.kinds[rng.choice(len(self.kinds), p=self._shares)]
-        choices = self._choices[kind]
-        chosen = rng.choice(choices, self._batch_size, replace=self._batch_size > len(choices))
-        weights, contrasts = self._objectives[kind], np.random.default_rng([self._seed, CONTRAST, step])
+        """The batch of one step, below `params.steps`."""
+        turn = int(self._turns_S[step])
+        kind, earlier = self.kinds[turn], int((self._turns_S[:step] == turn).sum())
+        first = earlier * self._batch_size
+        numbers = [self._number(kind, place) for place in range(first, first + self._batch_size)]
+        weights = self._objectives[kind]
         return Step(
             kind,
-            [self._about(kind, int(choice)) for choice in chosen],
-            [self._example(kind, int(choice), rng) for choice in chosen] if weights.answer else [],
-            [self._pair(kind, int(choice), contrasts) for choice in chosen] if weights.contrast else [],
+            [self.about(kind, number) for number in numbers],
+            [self.example(kind, number) for number in numbers] if weights.answer else [],
+            [self.pair(kind, number) for number in numbers] if weights.contrast else [],
             weights,
         )
+
+    def _number(self, kind: Kind, place: int) -> int:
+        """Which example stands at a place of the endless row of shuffled epochs."""
+        epoch, within = divmod(place, self._counts[kind])
+        return int(self._order(kind, epoch)[within])
+
+    def _drawn_order(self, kind: Kind, epoch: int) -> np.ndarray:
+        return np.random.default_rng([self._seed, ORDER, KINDS.index(kind), epoch]).permutation(self._counts[kind])
+
+    def _choice(self, kind: Kind, number: int) -> int:
+        """What example `number` of a kind is about: an item, or a place in a sequence."""
+        choices = self._choices[kind]
+        return int(choices[number % len(choices)])
+
+    def example(self, kind: Kind, number: int) -> Example:
+        """Prompt and answer of one example of a kind (not of modalities, which has no answer)."""
+        rng = np.random.default_rng([self._seed, STREAM, KINDS.index(kind), number])
+        return self._example(kind, self._choice(kind, number), rng)
+
+    def pair(self, kind: Kind, number: int) -> Pair:
+        """Both prompts of one example of a kind."""
+        rng = np.random.default_rng([self._seed, CONTRAST, KINDS.index(kind), number])
+        return self._pair(kind, self._choice(kind, number), rng)
+
+    def about(self, kind: Kind, number: int) -> int:
+        """The item whose picture or words an example is about."""
+        return self._about(kind, self._choice(kind, number))
 
     def held_out(self) -> dict[Kind, list[Example]]:
         """At most MOST_HELD_OUT examples of each kind that no step ever makes, always the same ones."""
@@ -184,7 +212,7 @@ class Tasks:
         history = self._sequences.items[start:position].tolist()
         share = self._tasks.behaviour_with_image if self._with_words else 1.0  # something must be shown
         pictures = [bool(self._with_pictures and draw < share) for draw in rng.random(len(history))]
-        return self._prompts.history(history, pictures, words=self._with_words)
+        return self._prompts.history(history, pictures, self._tasks.behaviour_tokens, words=self._with_words)
 
     def _answer(self, clauses: list[str], rng: np.random.Generator) -> list[int]:
         if self._tasks.answer != "all":

@@ -30,15 +30,16 @@ class Lora(Section):
 
 
 class Tasks(Section):
-    """Shares of the three kinds of fine-tuning data (paper 3.3); they need not sum to one, 0 drops a kind."""
+    """Examples of the kinds of fine-tuning data (paper 3.3: 10,000 each); 0 drops a kind."""
 
-    image_text: float = Field(ge=0)  # IT: picture -> caption
-    attributes: float = Field(ge=0)  # SA: text and attributes -> a sentence of the attributes
-    behaviour: float = Field(ge=0)  # UB: history -> next training item
-    modalities: float = Field(ge=0)  # an item <-> its picture or its words alone; by contrast only
+    image_text: int = Field(ge=0)  # IT: picture -> caption
+    attributes: int = Field(ge=0)  # SA: text and attributes -> a sentence of the attributes
+    behaviour: int = Field(ge=0)  # UB: history -> next training item
+    modalities: int = Field(ge=0)  # an item <-> its picture or its words alone; by contrast only
     image_text_with_text: float = Field(ge=0, le=1)  # share of IT examples that see the text as well
     attributes_with_image: float = Field(ge=0, le=1)  # share of SA examples that see the picture as well
     behaviour_history: int = Field(ge=1)  # most items of history in a UB example
+    behaviour_tokens: int = Field(ge=16)  # most tokens of it, pictures included; the newest item always stays
     behaviour_with_image: float = Field(ge=0, le=1)  # share of a UB history's items shown with their picture
     answer: Literal["one", "shuffled", "all"]  # clauses of IT and SA answers: one drawn, all in random order, all
 

@@ -18,7 +18,7 @@ from tests.doctor.world import COUNTS, SIZE, params
 OPENING = 3  # "item " is two tokens of four letters, and the embedding token
 
 # One kind of example alone, all of it shown: 9 tokens of words; half of the items have a picture of 4 tokens.
-PICTURES_ALONE = {"image_text": 1.0, "attributes": 0.0, "behaviour": 0.0, "image_text_with_text": 0.0}
+PICTURES_ALONE = {"image_text": 1, "attributes": 0, "behaviour": 0, "image_text_with_text": 0.0}
 
 
 def test_fine_tuning_is_six_flops_per_parameter_and_token() -> None:
@@ -44,9 +44,9 @@ def test_lora_and_a_frozen_tower_cost_less() -> None:
 
 def test_a_behaviour_example_holds_its_history() -> None:
     tasks = {
-        "image_text": 0.0,
-        "attributes": 0.0,
-        "behaviour": 1.0,
+        "image_text": 0,
+        "attributes": 0,
+        "behaviour": 1,
         "behaviour_history": 3,
         "behaviour_with_image": 1.0,
     }

@@ -152,7 +152,7 @@ def test_checkpointed_gradients_train_the_same_model(tmp_path, how):
 
 def test_contrast_brings_pairs_together(tmp_path):
     contrast = {kind: {"answer": 0.0, "contrast": 1.0} for kind in ("image_text", "attributes", "behaviour")}
-    tasks = {"attributes": 0, "behaviour": 0, "modalities": 0.5}
+    tasks = {"attributes": 0, "behaviour": 0, "modalities": 40}
     tuned = tune(tmp_path / "s", steps=60, learning_rate=3e-3, batch_size=8, objectives=contrast, tasks=tasks)
     for kind in ("image_text", "modalities"):
         losses = [loss.value for loss in tuned.losses if loss.kind == kind]

@@ -17,7 +17,7 @@ ONLY = {"image_text": 0, "attributes": 0, "behaviour": 0, "modalities": 0}
 
 
 def steps_of(mirm=None, shop=None, **changes):
-    mirm, shop, params = mirm or backbone(), shop or Shop(), recipe(**changes)
+    mirm, shop, params = mirm or backbone(), shop or Shop(), recipe(**{"steps": 40, **changes})
     tasks = Tasks(shop, walks(), Prompts(shop, mirm.processor, mirm.settings), params, 0)
     return Steps(tasks, Pictures(shop, mirm), mirm, params)
 
@@ -32,7 +32,7 @@ def told(prompt, mirm):
 
 def pairs_of(kind, **tasks):
     mirm = backbone()
-    steps = steps_of(mirm, tasks=ONLY | {kind: 1} | tasks, objectives=ALL_BOTH)
+    steps = steps_of(mirm, tasks=ONLY | {kind: 60} | tasks, objectives=ALL_BOTH)
     drawn = [steps.tasks.step(number) for number in range(30)]
     return [
         (told(p.one, mirm), told(p.other, mirm), p.key, item)
@@ -103,7 +103,7 @@ def test_gradients_in_parts_are_those_of_the_plain_loss(dropout, budget):
         if hasattr(module, "attention_dropout"):
             module.attention_dropout = dropout
     mirm.model.train()
-    steps = steps_of(mirm, tasks=ONLY | {"modalities": 1}, batch_size=8, batch_tokens=budget)
+    steps = steps_of(mirm, tasks=ONLY | {"modalities": 60}, batch_size=8, batch_tokens=budget)
     given, model = steps[0], Losses(mirm.model)
     assert (len(given["views"][0]) > 1) == (budget == 64)
     found = []

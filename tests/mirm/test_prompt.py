@@ -47,7 +47,7 @@ def test_pieces_equal_the_processor_s_own_tokens():
 def test_positions_are_those_that_the_model_would_work_out():
     mirm, _, prompts, pictures = parts()
     examples = [
-        Example(prompts.history([2, 3], [True, True]), prompts.answer(["lamp"])),
+        Example(prompts.history([2, 3], [True, True], 512), prompts.answer(["lamp"])),
         Example(prompts.item(3), prompts.answer(["red", "square"])),
         Example(prompts.item(5, picture=False)),
     ]
@@ -89,7 +89,7 @@ def test_labels_are_answers_alone_and_end_with_the_end_token():
     examples = [
         Example(prompts.item(1), prompts.answer(["red", "square"])),
         Example(prompts.item(2, picture=False), prompts.answer(["chair"])),
-        Example(prompts.history([5, 6, 7], [True, False, True]), prompts.answer(["lamp number 8"])),
+        Example(prompts.history([5, 6, 7], [True, False, True], 512), prompts.answer(["lamp number 8"])),
     ]
     batch = collate(examples, pictures, 0)
     for row, example in enumerate(examples):
@@ -100,3 +100,16 @@ def test_labels_are_answers_alone_and_end_with_the_end_token():
         assert counted.nonzero()[:, 0].tolist() == list(range(length, length + len(example.answer)))
         assert example.answer[-1] == mirm.processor.tokenizer.eos_token_id
         assert torch.equal(batch.inputs["input_ids"][row][counted], labels[counted])
+
+
+def test_a_history_drops_its_oldest_items_above_the_bound_and_keeps_the_newest():
+    _, _, prompts, pictures = parts()
+    one = len(prompts.history([5], [True], 512)) + len(pictures[5].ids) - 1
+    shown = [
+        [part.item for part in prompts.history([4, 5], [True, True], n) if isinstance(part, Shown)] for n in (16, one)
+    ]
+    assert shown == [[5], [5]]
+    whole = prompts.history([4, 5], [True, True], 512)
+    tokens = sum(len(pictures[part.item].ids) if isinstance(part, Shown) else 1 for part in whole)
+    assert prompts.history([4, 5], [True, True], tokens) == whole
+    assert prompts.history([4, 5], [True, True], tokens - 1) == prompts.history([5], [True], 512)

@@ -11,7 +11,8 @@ STEPS = 200
 
 
 def tasks_of(shop=None, seed=0, **changes):
-    mirm, shop, params = backbone(recipe(**changes)), shop or Shop(), recipe(**changes)
+    params = recipe(steps=STEPS, **changes)
+    mirm, shop = backbone(params), shop or Shop()
     prompts = Prompts(shop, mirm.processor, mirm.settings)
     return Tasks(shop, walks(), prompts, params, seed), mirm.processor.tokenizer
 
@@ -125,9 +126,32 @@ def test_what_is_kept_apart_is_in_no_step():
 
 
 def test_users_kept_apart_are_in_no_step():
-    only = {"image_text": 0, "attributes": 0, "behaviour_with_image": 1.0, "behaviour_history": 1}
+    only = {"image_text": 0, "attributes": 0, "behaviour": 200, "behaviour_with_image": 1.0, "behaviour_history": 1}
     tasks, _ = tasks_of(held_out=0.5, tasks=only)
     made = {str(example) for step in map(tasks.step, range(STEPS)) for example in step.examples}
     every, _ = tasks_of(tasks=only)
     assert len(made) < len({str(example) for step in map(every.step, range(STEPS)) for example in step.examples})
     assert set(tasks.held_out()) == {"behaviour"} and tasks.held_out()["behaviour"]
+
+
+def test_every_example_is_read_once_before_any_is_read_again():
+    counts = {"image_text": 24, "attributes": 12, "behaviour": 0}
+    tasks, _ = tasks_of(batch_size=4, tasks=counts, objectives={"image_text": {"answer": 1.0, "contrast": 1.0}})
+    drawn = {kind: [] for kind in ("image_text", "attributes")}
+    for step in map(tasks.step, range(STEPS)):
+        drawn[step.kind] += zip(map(str, step.items), map(str, step.examples), strict=True)
+    for kind, made in drawn.items():
+        count = counts[kind]
+        all_of_them = sorted((str(tasks.about(kind, n)), str(tasks.example(kind, n))) for n in range(count))
+        epochs = [sorted(made[start : start + count]) for start in range(0, len(made) - count + 1, count)]
+        assert len(epochs) > 3 and all(epoch == all_of_them for epoch in epochs)
+        assert made[:count] != made[count : 2 * count], "in another order"
+
+
+def test_examples_are_spread_evenly_over_the_items():
+    tasks, _ = tasks_of(tasks={"image_text": 28, "attributes": 5})
+    about = [tasks.about("image_text", n) for n in range(28)]
+    assert sorted(about) == sorted([*range(14), *range(14)])
+    assert len({tasks.about("attributes", n) for n in range(5)}) == 5
+    again = [tasks.example("image_text", n) for n in range(28)]
+    assert any(again[n] != again[n + 14] for n in range(14)), "with other clauses"

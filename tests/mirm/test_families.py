@@ -247,6 +247,6 @@ def test_pictures_are_bounded_where_the_family_allows(family):
     for side in (56, 112):
         pictures = Pictures(shop, opened(folder(family), image_pixels=side * side))
         tokens.append(pictures[0].ids.count(pictures.image_token_id))
-        assert len(pictures[0].ids) <= picture_tokens(pictures._processor) <= len(pictures[0].ids) + 2
+        assert len(pictures[0].ids) <= picture_tokens(pictures._processor)
     assert tokens == {"qwen2_vl": [4, 16], "qwen2_5_vl": [4, 16], "qwen3_vl": [1, 9], "internvl": [4, 4],
                       "deepseek_vl": [16, 16], "mllama": [1, 1]}[family]  # fmt: skip

@@ -4,10 +4,12 @@
     MOLAR_REAL_DATA=... python -m benchmarks.embed --threads 2 --rounds 5
 
 The plain loop takes items in catalogue order, calls the backbone's processor on texts and pictures in the loop, runs
-the whole model with hidden states and takes the last one; it is given its best batch size. Ours is `Encoder`, without
-the cache. Model: the tiny backbone of params.yaml with random weights. Rounds alternate, the best of each counts,
-and every vector is compared with the plain loop's. Prints items a second, the largest difference, and where our time
-goes. Where there is a GPU, `--device cuda` measures there.
+the whole model with hidden states and takes the last one; it is given its best batch size. sentence-transformers, where
+it is installed (`pip install sentence-transformers`), encodes the same prompts by its own multimodal path. Ours is
+`Encoder`, without the cache. Model: the tiny backbone of params.yaml with random weights. Rounds alternate, the best of
+each counts, and every vector is compared with the plain loop's. Seconds are the processor's on a CPU, so that other
+jobs disturb them little, and the clock's on a GPU (`--device cuda`). Prints items a second, the largest difference,
+and where our time goes.
 """
 
 from __future__ import annotations
@@ -18,8 +20,10 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -30,15 +34,20 @@ from pipeline.catalog.build import build as build_catalog
 from pipeline.catalog.catalogue import Items, open_items
 from pipeline.mirm.backbone import EMBEDDING_TOKEN
 from pipeline.mirm.embed import Encoder
-from pipeline.mirm.folder import Mirm, open_backbone
+from pipeline.mirm.folder import Mirm, open_backbone, save_mirm
 from pipeline.mirm.pictures import Pictures
-from pipeline.mirm.prompt import SEPARATOR
+from pipeline.mirm.prompt import words_of
 from pipeline.mirm.tiny import build_tiny
 from pipeline.params import load_params
 
 WORDS = 40  # of a plot; both sides then see every token, and neither has to cut
 BATCH_SIZES = (8, 16, 32, 64)
 MARK = "<|vision_start|><|image_pad|><|vision_end|>"
+TEMPLATE = (  # our prompt in sentence-transformers' terms
+    "{% for message in messages %}item{% for part in message.content %}"
+    f"{{% if part.type == 'image' %}}{MARK}{{% else %}}{{{{ part.text }}}}{{% endif %}}{{% endfor %}}"
+    f"{EMBEDDING_TOKEN}{{% endfor %}}"
+)
 
 
 def prepared(folder: Path) -> tuple[Items, Mirm]:
@@ -65,9 +74,7 @@ def plain(mirm: Mirm, items: Items, size: int, device: torch.device) -> np.ndarr
         texts, images = [], []
         for item in range(start, min(start + size, len(items))):
             image = items.image(item)
-            attributes = [f"{name} {value}" for name, value in items.attributes[item].items() if value]
-            words = SEPARATOR.join(p for p in (items.titles[item], *attributes, items.texts[item]) if p)
-            texts.append(f"item{MARK if image is not None else ''} {words}{EMBEDDING_TOKEN}")
+            texts.append(f"item{MARK if image is not None else ''} {words_of(items, item)}{EMBEDDING_TOKEN}")
             images.append([image] if image is not None else [])
         shown = {"images": images} if any(images) else {}
         batch = processor(text=texts, **shown, padding=True, return_tensors="pt").to(device)
@@ -75,6 +82,29 @@ def plain(mirm: Mirm, items: Items, size: int, device: torch.device) -> np.ndarr
         last_B = batch["attention_mask"].sum(1) - 1
         rows.append(hidden_BLD[torch.arange(len(texts)), last_B].float().cpu().numpy())
     return np.concatenate(rows)
+
+
+def peer(mirm: Mirm, device: torch.device) -> Any:
+    """sentence-transformers around the same model and processor; it joins picture and words by a chat template."""
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.base.modules import transformer
+    from sentence_transformers.sentence_transformer.modules import Pooling
+
+    with tempfile.TemporaryDirectory() as folder:
+        save_mirm(mirm, Path(folder))
+        mirm.processor.chat_template = TEMPLATE
+        with patch.object(transformer.AutoProcessor, "from_pretrained", return_value=mirm.processor):
+            model = transformer.Transformer(folder, transformer_task="feature-extraction")
+    width = mirm.model.config.get_text_config().hidden_size
+    return SentenceTransformer(modules=[model, Pooling(width, pooling_mode="lasttoken")], device=str(device))
+
+
+def theirs(model: Any, items: Items, size: int) -> np.ndarray:
+    """sentence-transformers' `encode`, which sorts by length itself."""
+    asked = [{"text": f" {words_of(items, item)}"} for item in range(len(items))]
+    shown = [{"image": image} if (image := items.image(item)) is not None else {} for item in range(len(items))]
+    both = [picture | words for picture, words in zip(shown, asked, strict=True)]
+    return model.encode(both, batch_size=size, convert_to_numpy=True, show_progress_bar=False)
 
 
 def ours(mirm: Mirm, items: Items, batch_tokens: int, device: torch.device, bfloat16: bool = False) -> np.ndarray:
@@ -109,9 +139,10 @@ def stopwatch(spent: dict[str, float], name: str, module: Any, method: str) -> I
 
 def timed(run: Callable[[], np.ndarray]) -> tuple[float, np.ndarray]:
     """Seconds, and what came of it."""
-    start = time.perf_counter()
+    clock = time.perf_counter if torch.cuda.is_available() else time.process_time
+    start = clock()
     rows_ND = run()
-    return time.perf_counter() - start, rows_ND
+    return clock() - start, rows_ND
 
 
 def main(
@@ -129,8 +160,17 @@ def main(
         tried = {size: timed(lambda size=size: plain(mirm, items, size, on))[0] for size in BATCH_SIZES}
         size = min(tried, key=tried.__getitem__)
         print("plain loop, s by batch size: " + ", ".join(f"{n}: {seconds:.1f}" for n, seconds in tried.items()))
+        others: dict[str, Callable[[], np.ndarray]] = {}
+        if find_spec("sentence_transformers"):
+            model = peer(mirm, on)
+            sizes = {n: timed(lambda n=n: theirs(model, items, n))[0] for n in BATCH_SIZES}
+            of_theirs = min(sizes, key=sizes.__getitem__)
+            others["sentence-transformers"] = lambda: theirs(model, items, of_theirs)
+        else:
+            print("sentence-transformers is not installed: left out")
         runs: dict[str, Callable[[], np.ndarray]] = {
             "plain loop": lambda: plain(mirm, items, size, on),
+            **others,
             "ours, float32": lambda: ours(mirm, items, batch_tokens, on),
             "ours, bfloat16": lambda: ours(mirm, items, batch_tokens, on, bfloat16=True),
         }

@@ -46,6 +46,7 @@ def relaunched(module: str, runtime: Runtime) -> bool:
     if runtime.accelerate is not None and not Path(runtime.accelerate).is_file():
         raise MolarError(f"runtime.accelerate = '{runtime.accelerate}': no such file (configs/ has examples)")
     os.environ[PARENT] = str(os.getpid())
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # DDP warns of what passes.py asks it for
     if runtime.processes > 1:  # torch's own choice, all cores for each, would have them fight
         os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // runtime.processes)))
     with TemporaryDirectory(prefix="molar-") as notes, _ending(module, Path(notes)):

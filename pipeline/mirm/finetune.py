@@ -142,7 +142,6 @@ def _arguments(params: FinetuneMirm, seed: int, scratch: Path, device: torch.dev
         report_to=[],
         disable_tqdm=True,
         ddp_find_unused_parameters=True,
-        ddp_broadcast_buffers=False,
     )
     if arguments.n_gpu > 1:
         arguments._n_gpu = 1  # a process is one GPU; Trainer would split each step's rows among all that it sees

@@ -5,6 +5,7 @@ DDP and a single process train the model itself; then there is nothing to do.
 
 from __future__ import annotations
 
+import os
 from copy import deepcopy
 
 from peft import PeftModel
@@ -17,8 +18,11 @@ from pipeline.errors import MolarError
 def copy_of(model: PreTrainedModel | PeftModel, trainer: Trainer) -> PreTrainedModel | PeftModel | None:
     """Where the trained weights will go, in the first process's memory; None if they stay where they are.
 
-    Raises MolarError: FSDP is to save its pieces, which no resumed run of another number of processes could read.
+    Raises MolarError: FSDP is asked for and accelerate has none (on a CPU), or it is to save its pieces, which no
+    resumed run of another number of processes could read.
     """
+    if os.environ.get("ACCELERATE_USE_FSDP") == "true" and not trainer.is_fsdp_enabled:
+        raise MolarError("finetune_mirm: the accelerate file asks for FSDP, which needs GPUs: take configs/ddp.yaml here")
     if not trainer.is_fsdp_enabled and not trainer.is_deepspeed_enabled:
         return None
     if trainer.is_fsdp_enabled:

@@ -22,7 +22,9 @@ def copy_of(model: PreTrainedModel | PeftModel, trainer: Trainer) -> PreTrainedM
     resumed run of another number of processes could read.
     """
     if os.environ.get("ACCELERATE_USE_FSDP") == "true" and not trainer.is_fsdp_enabled:
-        raise MolarError("finetune_mirm: the accelerate file asks for FSDP, which needs GPUs: take configs/ddp.yaml here")
+        raise MolarError(
+            "finetune_mirm: the accelerate file asks for FSDP, which needs GPUs: take configs/ddp.yaml here"
+        )
     if not trainer.is_fsdp_enabled and not trainer.is_deepspeed_enabled:
         return None
     if trainer.is_fsdp_enabled:

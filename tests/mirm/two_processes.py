@@ -1,23 +1,27 @@
 """What tests/mirm/test_processes.py starts with torchrun: runs of fine-tuning in two processes, their weights in files.
 
-python -m torch.distributed.run --nproc-per-node 2 -m tests.mirm.two_processes OUT
+python -m torch.distributed.run --nproc-per-node 2 -m tests.mirm.two_processes OUT [fsdp]
 """
 
+import os
 import sys
 from pathlib import Path
 
 import torch
+from accelerate import PartialState
+from accelerate.utils import DistributedType
 from safetensors.torch import save_file
+from torch.distributed.tensor import DTensor
 
 from pipeline import processes
 from pipeline.errors import MolarError
-from pipeline.mirm import engine
+from pipeline.mirm import engine, sharded
 from pipeline.mirm import finetune as tuning
 from pipeline.mirm.losses import write_losses
 from pipeline.mirm.objectives import Losses
 from tests.mirm.shop import Shop, backbone, recipe, walks
+from tests.mirm.test_embed import CPU, mixed_shop, run
 
-CPU = torch.device("cpu")
 KINDS = ("image_text", "attributes", "behaviour")
 CONTRAST = {kind: {"answer": 0.0, "contrast": 1.0} for kind in KINDS}
 BOTH = {kind: {"answer": 1.0, "contrast": 0.5} for kind in KINDS}
@@ -93,9 +97,49 @@ def diverged(scratch: Path) -> str:
     return "it went on"
 
 
-def main(out: Path) -> None:
+def embed(out: Path) -> None:
+    """Every item of the shop twice, the second time from the cache, and one item that is new."""
+    os.environ["MOLAR_CACHE"] = str(out / "cache")
+    found = []
+    for title in (None, None, "chair number 99"):
+        shop = mixed_shop()
+        shop.titles[0] = title or shop.titles[0]
+        embedded = run(shop)
+        found.append((embedded.encoded, embedded.from_cache))
+        if processes.is_first() and title is None:
+            save_file({"vectors": torch.from_numpy(embedded.embeddings_ND)}, out / "vectors")
+        processes.meet()
+    (out / f"counts-{processes.rank()}").write_text(repr(found))
+
+
+def shard_on_a_cpu() -> None:
+    """FSDP2 between CPUs: torch can, accelerate keeps it to GPUs, so it is told that these are some."""
+    os.environ |= {
+        "ACCELERATE_USE_FSDP": "true",
+        "ACCELERATE_TORCH_DEVICE": "cpu",
+        "FSDP_VERSION": "2",
+        "FSDP_RESHARD_AFTER_FORWARD": "true",
+        "FSDP_AUTO_WRAP_POLICY": "TRANSFORMER_BASED_WRAP",
+        "FSDP_STATE_DICT_TYPE": "FULL_STATE_DICT",
+        "FSDP_CPU_RAM_EFFICIENT_LOADING": "false",
+    }
+    PartialState._prepare_backend = lambda self, *_: ("gloo", DistributedType.MULTI_GPU)
+    whole = sharded.whole
+
+    def seen_whole(model, apart, trainer):
+        assert all(isinstance(parameter, DTensor) for parameter in trainer.model.parameters())
+        return whole(model, apart, trainer)
+
+    sharded.whole = seen_whole
+
+
+def main(out: Path, how: str = "ddp") -> None:
     backbone()  # each has a folder of its own, written before transformers leaves writing to the first
     processes.join(cpu=True)
+    if how == "fsdp":
+        shard_on_a_cpu()
+    else:
+        embed(out)
     for name in CASES:
         run_case(name, out / "scratch" / name, out / name)
     tune(out / "scratch" / "quiet", DROPPING, out / "undisturbed")
@@ -106,4 +150,4 @@ def main(out: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), *sys.argv[2:])

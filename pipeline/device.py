@@ -4,16 +4,30 @@ from __future__ import annotations
 
 import torch
 
+from pipeline import processes
 from pipeline.errors import MolarError
 from pipeline.params import Runtime
 
 
 def pick(runtime: Runtime) -> torch.device:
-    """The device to compute on, torch's CPU threads set. Raises MolarError if `cuda` is asked for and absent."""
+    """The device to compute on, torch's CPU threads set; of several processes each has a GPU of its own.
+
+    Raises MolarError: `cuda` is asked for and absent, or there are more processes here than GPUs.
+    """
     if runtime.threads:
         torch.set_num_threads(runtime.threads)
     if runtime.device == "cuda" and not torch.cuda.is_available():
         raise MolarError(
             "runtime.device = 'cuda', but torch sees no GPU here: set it to auto or cpu, or MOLAR_DEVICE=cpu"
         )
-    return torch.device("cuda" if runtime.device != "cpu" and torch.cuda.is_available() else "cpu")
+    if runtime.device == "cpu" or not torch.cuda.is_available():
+        return torch.device("cpu")
+    if processes.count() == 1:
+        return torch.device("cuda")
+    if processes.local_rank() >= torch.cuda.device_count():
+        raise MolarError(
+            f"process {processes.local_rank() + 1} of this machine has no GPU of its own, torch sees "
+            f"{torch.cuda.device_count()}: lower runtime.processes (MOLAR_PROCESSES), or set runtime.device to cpu"
+        )
+    torch.cuda.set_device(processes.local_rank())
+    return torch.device("cuda", processes.local_rank())

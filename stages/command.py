@@ -17,13 +17,15 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
-from pipeline import artifacts, checkpoints
+from pipeline import artifacts, checkpoints, processes
 from pipeline.errors import MolarError
 from pipeline.progress import console, say
+
+GRACE_SECONDS = 3.0  # a launcher notices a process that ended within a tenth of one
 
 
 def command(function: Callable[..., None]) -> Callable[..., None]:
@@ -32,15 +34,37 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(function)
     def wrapped(*args: Any, **kwargs: Any) -> None:
         try:
-            function(*args, **kwargs)
+            with _others_first():
+                function(*args, **kwargs)
         except MolarError as error:
-            console.print(f"error: {error}", style="red", soft_wrap=True, markup=False)
+            _tell(f"error: {error}", style="red")
             sys.exit(1)
         except KeyboardInterrupt:
-            say("interrupted: run the same command again to go on")
+            _tell("interrupted: run the same command again to go on")
             sys.exit(130)
 
     return wrapped
+
+
+def _tell(line: str, style: str | None = None) -> None:
+    """Why it ends; of several processes, which end together, one says so."""
+    if processes.first_to_tell():
+        console.quiet = False
+        console.print(line, style=style, soft_wrap=True, markup=False)
+
+
+@contextmanager
+def _others_first() -> Iterator[None]:
+    """Of several processes one that fails lets the others see their messages fail; the launcher then ends these.
+
+    So they wait before they say so: if the cause is told elsewhere, nobody needs their tracebacks.
+    """
+    try:
+        yield
+    except RuntimeError:
+        if processes.count() > 1:
+            time.sleep(GRACE_SECONDS)
+        raise
 
 
 class Run:
@@ -51,8 +75,14 @@ class Run:
         self._start = time.monotonic()
 
     def scratch(self) -> AbstractContextManager[Path]:
-        """The stage's checkpoint directory, keyed by its params, inputs and code as dvc.yaml lists them."""
-        return checkpoints.scratch(self.stage, stage_key(self.stage))
+        """The stage's checkpoint directory, keyed by its params, inputs and code as dvc.yaml lists them.
+
+        Of several processes the first makes and removes it; the others may use it once all have met.
+        """
+        key = stage_key(self.stage)
+        if processes.is_first():
+            return checkpoints.scratch(self.stage, key)
+        return nullcontext(checkpoints.scratch_root() / self.stage / key)
 
     def done(self, what: str, where: Path) -> None:
         """The stage's one line: what, how long, where."""
@@ -60,10 +90,17 @@ class Run:
 
 
 @contextmanager
-def running(stage: str) -> Iterator[Run]:
-    """Hold the stage's lock for the length of the block."""
-    with checkpoints.locked(stage):
+def running(stage: str, shared: bool = False) -> Iterator[Run]:
+    """Hold the stage's lock for the length of the block; of several processes that share the work the first does.
+
+    Raises MolarError: the stage is running already, or was launched in several processes and is not `shared`.
+    """
+    if processes.count() > 1 and not shared:
+        raise MolarError(f"{stage} runs in one process: start it without a launcher, as `python -m stages.{stage}`")
+    with checkpoints.locked(stage) if processes.is_first() else nullcontext():
         yield Run(stage)
+    if shared:
+        processes.leave()
 
 
 def stage_key(stage: str) -> str:

@@ -3,6 +3,7 @@
 python -m stages.embed_items                                 reads catalog, mirm; writes data/embeddings/
 dvc exp run -S embed_items.modality=text                     the same MIRM, shown words alone
 dvc exp run -S embed_items.encoder=text -S embed_items.text_encoder.model=models/bert    frozen BERT features
+MOLAR_PROCESSES=2 python -m stages.embed_items               the same in two processes: docs/scale.md
 python -m stages.embed_items --verify                        32 items computed anew and compared; nothing is written
 """
 
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from stages.command import command, running
+from stages.launch import relaunched
 from stages.paths import CATALOG, EMBEDDINGS, MIRM
 
 if TYPE_CHECKING:
@@ -29,9 +31,14 @@ def main(
     sample: Annotated[int, typer.Option(min=1, help="Items that --verify computes anew.")] = 32,
 ) -> None:
     """Embed every item once, and fit the conditioning on training items."""
+    from pipeline.params import load_params, load_runtime
+
+    params, runtime = load_params().embed_items, load_runtime()
+    if not verify and relaunched("stages.embed_items", runtime):
+        return
     import numpy as np
 
-    from pipeline import artifacts
+    from pipeline import artifacts, processes
     from pipeline.catalog.catalogue import open_items, open_sequences
     from pipeline.device import pick
     from pipeline.encoders.embed import embed_content
@@ -39,14 +46,13 @@ def main(
     from pipeline.mirm.embed import embed_items, model_digests
     from pipeline.mirm.folder import load_mirm
     from pipeline.mirm.shards import write_conditioning, write_embeddings
-    from pipeline.params import load_params, load_runtime
 
-    params = load_params().embed_items
-    device = pick(load_runtime())
+    device = pick(runtime)
     if verify:
         _verify(params, sample, device)
         return
-    with running("embed_items") as run:
+    with running("embed_items", shared=True) as run:
+        processes.join(cpu=True)  # they exchange a count alone
         catalog = artifacts.read(CATALOG, "ingest")
         items = open_items(catalog)
         trained = np.flatnonzero(open_sequences(catalog).training_counts())
@@ -55,6 +61,8 @@ def main(
             embedded = embed_items(load_mirm(folder, params.precision), items, params, model_digests(folder), device)
         else:
             embedded = embed_content(items, params, device)
+        if not processes.is_first():
+            return
         conditioning = params.conditioning
         mean_D, matrix_DK = fit(embedded.embeddings_ND, trained, conditioning.kind, conditioning.floor)
         with artifacts.write(EMBEDDINGS) as out:

@@ -1,6 +1,7 @@
 """`finetune_mirm`: the multimodal LLM that turns an item into one vector (paper 3.3).
 
 python -m stages.finetune_mirm                               reads catalog; writes data/mirm/
+MOLAR_PROCESSES=2 python -m stages.finetune_mirm             the same in two processes: docs/scale.md
 python -m stages.finetune_mirm --preview 2                   what it would be asked: two examples of each task
 dvc exp run -S finetune_mirm.tuning=none                     the backbone passes through, at no training cost
 """
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from stages.command import command, running
+from stages.launch import relaunched
 from stages.paths import CATALOG, MIRM
 
 if TYPE_CHECKING:  # --help should not wait for them
@@ -31,24 +33,30 @@ def main(
     if preview is not None:
         _preview(preview)
         return
-    from pipeline import artifacts
+    from pipeline.params import load_params, load_runtime
+
+    params, runtime = load_params(), load_runtime()
+    mirm_params = params.finetune_mirm
+    if mirm_params.tuning != "none" and relaunched("stages.finetune_mirm", runtime):
+        return
+    from pipeline import artifacts, processes
     from pipeline.catalog.catalogue import open_items, open_sequences
     from pipeline.device import pick
     from pipeline.mirm.finetune import finetune
     from pipeline.mirm.folder import HELD_OUT, LOSSES, save_mirm
     from pipeline.mirm.losses import recent, write_held_out, write_losses
-    from pipeline.params import load_params, load_runtime
 
-    params, runtime = load_params(), load_runtime()
-    mirm_params = params.finetune_mirm
     device = pick(runtime)
-    with running("finetune_mirm") as run, run.scratch() as scratch:
+    with running("finetune_mirm", shared=True) as run, run.scratch() as scratch:
+        processes.join(cpu=device.type == "cpu")
         catalog = artifacts.read(CATALOG, "ingest")
         items, sequences = open_items(catalog), open_sequences(catalog)
         mirm, losses, held_out = _opened(mirm_params, params.seed, items, sequences, scratch), [], []
         if mirm_params.tuning != "none":
             tuned = finetune(mirm, items, sequences, mirm_params, params.seed, scratch, device, runtime.workers)
             mirm, losses, held_out = tuned.mirm, tuned.losses, tuned.held_out
+        if not processes.is_first():
+            return
         with artifacts.write(MIRM) as out:
             save_mirm(mirm, out)
             write_losses(out / LOSSES, losses)
@@ -60,16 +68,20 @@ def main(
 
 
 def _opened(asked: "FinetuneMirm", seed: int, items: "Items", sequences: "Sequences", scratch: Path) -> "Mirm":
-    """The backbone that params name; a tiny one is built in `scratch`."""
+    """The backbone that params name; a tiny one is built in `scratch`, by the first process."""
     import numpy as np
 
+    from pipeline import processes
     from pipeline.mirm.folder import open_backbone
     from pipeline.mirm.tiny import build_tiny
 
     tiny = None
     if asked.backbone == "tiny":
-        trained = np.flatnonzero(sequences.training_counts())
-        tiny = build_tiny(items, trained, asked.instruction, asked.tiny, seed, scratch / "backbone")
+        tiny = scratch / "backbone"
+        if processes.is_first():
+            trained = np.flatnonzero(sequences.training_counts())
+            build_tiny(items, trained, asked.instruction, asked.tiny, seed, tiny)
+        processes.meet()
     return open_backbone(asked, tiny, seed)
 
 

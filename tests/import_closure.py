@@ -30,8 +30,10 @@ PRESENTATION = (
     "pipeline.device",
     "pipeline.errors",
     "pipeline.params",  # the values are tracked as params
+    "pipeline.processes",  # who does which part; what the parts are is the library's
     "pipeline.progress",
     "stages.command",
+    "stages.launch",
     "stages.paths",  # the paths stand in dvc.yaml
 )
 

@@ -47,7 +47,7 @@ def examine(params: Params, runtime: Runtime, demo: Path, catalog: Path) -> Exam
     ]
     found, device = setup.device(runtime)
     about_backbone, measured = setup.backbone(params.finetune_mirm)
-    findings = [found, setup.raw_data(params.ingest, demo), about_backbone]
+    findings = [found, *setup.shared_out(runtime, device), setup.raw_data(params.ingest, demo), about_backbone]
     if measured is not None and device is not None:
         findings.append(_tuning(params, measured, device))
     findings += [setup.index(params.build_index.kind, device), *setup.oracle(params, demo)]

@@ -118,6 +118,20 @@ def device(runtime: Runtime) -> tuple[Finding, torch.device | None]:
     return Finding("ok", "device", text), chosen
 
 
+def shared_out(runtime: Runtime, chosen: torch.device | None) -> list[Finding]:
+    """Can finetune_mirm and embed_items have the processes that are asked for?"""
+    if runtime.accelerate is not None and not Path(runtime.accelerate).is_file():
+        return [Finding("missing", "processes", f"runtime.accelerate = '{runtime.accelerate}': no such file")]
+    if runtime.accelerate is not None and runtime.processes == 1:
+        return [Finding("ok", "processes", f"as {runtime.accelerate} says, for finetune_mirm and embed_items")]
+    if runtime.processes == 1 or chosen is None:
+        return []
+    text = f"{runtime.processes} for finetune_mirm and embed_items"
+    if chosen.type == "cuda" and runtime.processes > torch.cuda.device_count():
+        return [Finding("missing", "processes", f"{text}, one a GPU; torch sees {torch.cuda.device_count()}")]
+    return [Finding("ok", "processes", text)]
+
+
 def tuning(mirm: FinetuneMirm, measured: Size, chosen: torch.device, free: int) -> Finding:
     """Do weights, gradients and optimiser fit into the `free` bytes of the device, and does the precision suit it?"""
     needed = float(measured.total * FLOAT)

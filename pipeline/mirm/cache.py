@@ -26,6 +26,7 @@ from pipeline.checkpoints import scratch_root
 from pipeline.errors import MolarError
 
 KEYS_PER_QUERY = 500  # under SQLite's bound on variables
+BUSY_SECONDS = 60  # to wait for a batch that another process is storing; it takes milliseconds
 DAY_SECONDS = 86400
 BESIDE = ("-wal", "-shm")  # files that SQLite keeps beside an open database
 
@@ -81,11 +82,11 @@ class Cache:
 def opened(name: str, about: str = "") -> Iterator[Cache]:
     """The cache called `name` (see `scope`), created if new. `about` tells people what is in it.
 
-    Raises MolarError if its file is damaged.
+    Several processes of one machine may have it open. Raises MolarError if its file is damaged or kept locked.
     """
     path = cache_root() / f"{name}.sqlite"
     path.parent.mkdir(parents=True, exist_ok=True)
-    connection = sqlite3.connect(path)
+    connection = sqlite3.connect(path, timeout=BUSY_SECONDS)
     try:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("CREATE TABLE IF NOT EXISTS vectors (key BLOB PRIMARY KEY, vector BLOB) WITHOUT ROWID")
@@ -96,6 +97,11 @@ def opened(name: str, about: str = "") -> Iterator[Cache]:
         os.utime(path)  # used now, even if nothing is added
         yield Cache(connection, path)
     except sqlite3.DatabaseError as error:
+        if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_BUSY:
+            raise MolarError(
+                f"{path}: another process has kept the embedding cache locked for {BUSY_SECONDS} s: end it, or give "
+                "this run a cache of its own (MOLAR_CACHE, on a disk of this machine)"
+            ) from error
         raise MolarError(f"{path}: the embedding cache is damaged ({error}): delete this file and run again") from error
     finally:
         connection.close()

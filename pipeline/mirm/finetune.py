@@ -2,6 +2,7 @@
 
 Promise: the same inputs, params and seed give the same weights, interrupted and resumed or not: examples depend on
 (seed, step) alone, and a checkpoint holds trained weights, optimizer, schedule, random state and the losses so far.
+Several processes share out each step (passes.py) and give the same weights up to rounding, but for other dropout.
 
 Full tuning has two learning rates, the vision tower's and the rest's; `train_vision: false` freezes the tower. LoRA
 trains adapters on the decoder's linear layers and the embedding token's row, and is merged at the end, so that the
@@ -11,35 +12,33 @@ result is a plain checkpoint either way. A step is so many examples whatever mem
 
 from __future__ import annotations
 
-import math
+import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+import numpy as np
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
-from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
-from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers import TrainingArguments
 from transformers.trainer_callback import PrinterCallback
 
+from pipeline import processes
 from pipeline.catalog.catalogue import Items, Sequences
-from pipeline.errors import MolarError
+from pipeline.mirm import sharded
 from pipeline.mirm.backbone import DTYPES
-from pipeline.mirm.folder import LOSSES, Mirm
-from pipeline.mirm.losses import HeldOut, Loss, read_losses, recent, write_losses
-from pipeline.mirm.objectives import Given, Losses, Steps, answer_gradients, contrast_gradients, held_out_losses
+from pipeline.mirm.engine import COMPLETE, Engine, Progress
+from pipeline.mirm.folder import Mirm
+from pipeline.mirm.losses import HeldOut, Loss
+from pipeline.mirm.objectives import Losses, Steps, held_out_losses
 from pipeline.mirm.pictures import Pictures
 from pipeline.mirm.prompt import Prompts
-from pipeline.mirm.tasks import Kind, Tasks
+from pipeline.mirm.tasks import Tasks
 from pipeline.params.finetune_mirm import FinetuneMirm
-from pipeline.progress import Bar, bar
+from pipeline.progress import bar
 
 CHECKPOINTS = 10  # per run, evenly spaced; at most so much of the work is lost to a kill
 FINAL_SHARE = 0.05  # of the peak learning rate, where the cosine ends
 NOT_THE_DECODER = r".*(visual|vision_tower|vision_model|aligner|multi_modal_projector).*"  # in all six families
-WEIGHTS, COMPLETE = "trained.safetensors", "complete"
-NAMED_ITEMS = 5  # in the message about a diverged loss
 
 
 @dataclass(frozen=True)
@@ -61,11 +60,12 @@ def finetune(
 ) -> Finetuned:
     """Train `mirm.model` in place (float32 weights), resuming from `scratch` if it holds a checkpoint.
 
+    Called by all processes; what the first one returns is the result.
     Raises MolarError: no example can be made of the catalogue, or the loss is no longer finite.
     """
     tasks = Tasks(items, sequences, Prompts(items, mirm.processor, mirm.settings), params, seed)
-    steps = Steps(tasks, Pictures(items, mirm), mirm, params)
-    before = held_out_losses(mirm, steps, params, device)
+    steps = Steps(tasks, Pictures(items, mirm), mirm, params, processes.count())
+    before = held_out_losses(mirm, steps, params, device) if processes.is_first() else {}
     torch.manual_seed(seed)  # LoRA's initial values and every dropout
     if params.gradient_checkpointing:
         mirm.model.activation_checkpointing_enable({"use_reentrant": False})
@@ -73,17 +73,25 @@ def finetune(
     if params.tuning == "full":
         model.get_encoder(modality="image").requires_grad_(params.train_vision)
     trainer = Engine(
-        temperature=params.objectives.temperature,
+        params,
         model=Losses(model),
         args=_arguments(params, seed, scratch, device, workers),
         train_dataset=steps,
         data_collator=lambda features: features[0],  # a step is already a batch
-        optimizers=(_optimizer(model, params), None),
     )
     trainer.remove_callback(PrinterCallback)
+    apart = sharded.copy_of(model, trainer)
+    if processes.count() > 1:  # no two processes drop out the same
+        torch.manual_seed(int(np.random.SeedSequence([seed, processes.rank()]).generate_state(1)[0]))
+    checkpoint = _last_complete(scratch)
+    if checkpoint is not None:
+        trainer.read(Path(checkpoint))
     with bar("fine-tune", params.steps, "steps") as progress:
         trainer.add_callback(Progress(trainer, progress))
-        trainer.train(resume_from_checkpoint=_last_complete(scratch))
+        trainer.train(resume_from_checkpoint=checkpoint)
+    model = sharded.whole(model, apart, trainer)
+    if not processes.is_first():
+        return Finetuned(mirm, trainer.losses, [])
     if isinstance(model, PeftModel):
         model = model.merge_and_unload()
     if params.gradient_checkpointing:
@@ -92,81 +100,6 @@ def finetune(
     model = model.to("cpu", DTYPES[params.precision]).eval()
     held_out = [HeldOut(kind, count, before[kind][0], loss) for kind, (loss, count) in after.items()]
     return Finetuned(Mirm(model, mirm.processor, mirm.settings), trainer.losses, held_out)
-
-
-class Engine(Trainer):
-    """Trainer, told how our batches and checkpoints look."""
-
-    def __init__(self, temperature: float, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.temperature = temperature
-        self.losses: list[Loss] = []
-        self.model_accepts_loss_kwargs = False
-
-    def training_step(self, model: nn.Module, inputs: Given, num_items_in_batch: Any = None) -> Tensor:
-        """Gradients of the step's two losses by their weights; their sum."""
-        model.train()
-        given = self._prepare_inputs(inputs)
-        weights, backward = given["weights"], self.accelerator.backward
-        whole = torch.zeros((), device=self.args.device)
-
-        def forward(*of_a_part: Any) -> Tensor:
-            with self.compute_loss_context_manager():
-                return model(*of_a_part)
-
-        if given["answers"]:
-            whole += weights.answer * answer_gradients(forward, backward, given["answers"], weights.answer)
-        if len(given["keys_T"]):
-            whole += weights.contrast * contrast_gradients(forward, backward, given, self.temperature)
-        self._refuse_unless_finite(whole.item(), given["kind"])
-        self.losses.append(Loss(self.state.global_step + 1, given["kind"], whole.item()))
-        return whole
-
-    def _refuse_unless_finite(self, value: float, kind: Kind) -> None:
-        if math.isfinite(value):
-            return
-        step = self.state.global_step
-        named = self.train_dataset.tasks.item_ids(step)
-        more = ", ..." if len(named) > NAMED_ITEMS else ""
-        raise MolarError(
-            f"finetune_mirm: the loss is {value} at step {step + 1} ({kind}; items "
-            f"{', '.join(named[:NAMED_ITEMS])}{more}): lower finetune_mirm.learning_rate or raise warmup_steps"
-        )
-
-    def _save(self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None) -> None:
-        """What was trained, and nothing that the backbone's own folder still has."""
-        directory = Path(output_dir or self.args.output_dir)
-        directory.mkdir(parents=True, exist_ok=True)
-        trained = {name: p.detach().contiguous() for name, p in self.model.named_parameters() if p.requires_grad}
-        save_file(trained, directory / WEIGHTS)
-        write_losses(directory / LOSSES, self.losses)
-
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
-        directory = Path(resume_from_checkpoint)
-        trained = load_file(directory / WEIGHTS)
-        with torch.no_grad():
-            for name, parameter in self.model.named_parameters():
-                if name in trained:
-                    parameter.copy_(trained[name])
-        self.losses = read_losses(directory / LOSSES)
-
-
-class Progress(TrainerCallback):
-    """The bar with each kind's recent loss, and the mark that a checkpoint is whole."""
-
-    def __init__(self, engine: Engine, progress: Bar) -> None:
-        self._engine, self._bar = engine, progress
-
-    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        if state.global_step:
-            self._bar.advance(state.global_step)
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self._bar.note(recent(self._engine.losses))
-        self._bar.advance()
-
-    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        (Path(args.output_dir) / f"checkpoint-{state.global_step}" / COMPLETE).touch()
 
 
 def _with_adapters(mirm: Mirm, params: FinetuneMirm) -> PeftModel:
@@ -183,25 +116,10 @@ def _with_adapters(mirm: Mirm, params: FinetuneMirm) -> PeftModel:
     )
 
 
-def _optimizer(model: nn.Module, params: FinetuneMirm) -> torch.optim.Optimizer:
-    """AdamW, the vision tower's parameters at their own rate; matrices decay, norms and biases do not."""
-    base: Any = model.get_base_model() if isinstance(model, PeftModel) else model
-    tower = {id(p) for p in base.get_encoder(modality="image").parameters()}
-    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
-    for parameter in model.parameters():
-        if parameter.requires_grad:
-            rate = params.vision_learning_rate if id(parameter) in tower else params.learning_rate
-            decay = params.weight_decay if parameter.ndim > 1 else 0.0
-            groups.setdefault((rate, decay), []).append(parameter)
-    return torch.optim.AdamW(
-        [{"params": members, "lr": rate, "weight_decay": decay} for (rate, decay), members in groups.items()],
-        betas=(0.9, params.adam_beta2),
-        fused=True,  # one call instead of a loop over a hundred small tensors
-    )
-
-
 def _arguments(params: FinetuneMirm, seed: int, scratch: Path, device: torch.device, workers: int) -> TrainingArguments:
-    return TrainingArguments(
+    in_bfloat16 = params.precision == "bfloat16"
+    os.environ["ACCELERATE_MIXED_PRECISION"] = "bf16" if in_bfloat16 else "no"  # params decide, no launcher's file
+    arguments = TrainingArguments(
         output_dir=str(scratch),
         max_steps=params.steps,
         per_device_train_batch_size=1,  # one element of Steps is one batch
@@ -213,7 +131,7 @@ def _arguments(params: FinetuneMirm, seed: int, scratch: Path, device: torch.dev
         lr_scheduler_kwargs={"min_lr_rate": FINAL_SHARE},
         warmup_steps=params.warmup_steps,
         max_grad_norm=params.clip_norm,
-        bf16=params.precision == "bfloat16",
+        bf16=in_bfloat16,
         use_cpu=device.type == "cpu",
         seed=seed,
         save_strategy="steps",
@@ -223,7 +141,11 @@ def _arguments(params: FinetuneMirm, seed: int, scratch: Path, device: torch.dev
         eval_strategy="no",
         report_to=[],
         disable_tqdm=True,
+        ddp_find_unused_parameters=True,
     )
+    if arguments.n_gpu > 1:
+        arguments._n_gpu = 1  # a process is one GPU; Trainer would split each step's rows among all that it sees
+    return arguments
 
 
 def _last_complete(scratch: Path) -> str | None:

@@ -3,13 +3,14 @@
 The loss of the answers is a mean over their tokens, so a step in parts adds up to the whole. Contrast is not: each pair
 has all others as negatives. Its gradient is taken in two passes (GradCache, Gao et al. 2021): embeddings of every
 part without a graph, the loss's gradient by those embeddings, then each part again with a graph to carry it on. Where
-dropout is drawn, the second pass draws what the first drew.
+dropout is drawn, the second pass draws what the first drew. Of several processes each has its rows of every step
+(passes.py); between the two passes they gather the embeddings, so that the negatives are the whole step's.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TypedDict
+from typing import TypedDict, TypeVar
 
 import torch
 from peft import PeftModel
@@ -21,27 +22,33 @@ from transformers import PreTrainedModel
 from pipeline.contrast import same_but_itself, symmetric_info_nce
 from pipeline.mirm.batch import IGNORED, Example, collate, parts
 from pipeline.mirm.folder import Mirm
+from pipeline.mirm.passes import Share, spares
 from pipeline.mirm.pictures import Pictures
-from pipeline.mirm.prompt import Prompt
+from pipeline.mirm.prompt import Shown
 from pipeline.mirm.tasks import Kind, Tasks
 from pipeline.params.finetune_mirm import FinetuneMirm, Objective
 
-Part = tuple[dict[str, Tensor], Tensor]  # inputs of one forward pass, labels (B, L)
-View = tuple[dict[str, Tensor], Tensor, Tensor]  # inputs, last positions (B,), places (B,) in the step's order
+P = TypeVar("P", bound=tuple)
+WHOLE = Share()  # of one process
 
+Part = tuple[dict[str, Tensor], Tensor]  # inputs of one forward pass, labels (B, L)
+View = tuple[dict[str, Tensor], Tensor, Tensor]  # inputs, last positions (B,), places (B,) among the process's rows
+Passes = Sequence[tuple[P, bool]]  # parts, and whether they weigh anything (passes.py)
 
 Forward = Callable[..., Tensor]  # of `Losses`, under whatever autocast the caller wants
 Backward = Callable[[Tensor], None]
+Gather = Callable[[Tensor], Tensor]  # (S, D) of each process -> (T, D), all rows in the step's order
 
 
 class Given(TypedDict):
-    """One step as tensors."""
+    """One process's share of a step as tensors; each list with its spares (passes.py)."""
 
     kind: Kind
     weights: Objective
-    answers: list[Part]
-    views: tuple[list[View], list[View]]  # both sides of the pairs
-    keys_T: Tensor  # int64, of the pairs
+    tokens: int  # in the answers of the whole step
+    answers: tuple[list[Part], list[Part]]
+    views: tuple[tuple[list[View], list[View]], tuple[list[View], list[View]]]  # both sides of the pairs
+    keys_T: Tensor  # int64, of all pairs of the step
 
 
 class Losses(nn.Module):
@@ -50,6 +57,7 @@ class Losses(nn.Module):
     def __init__(self, model: PreTrainedModel | PeftModel) -> None:
         super().__init__()
         self.model = model
+        self._no_split_modules = model._no_split_modules  # what FSDP wraps
 
     def forward(self, inputs: dict[str, Tensor], labels_BL: Tensor | None, last_B: Tensor | None = None) -> Tensor:
         """With labels their mean cross-entropy; else the hidden states (B, D) float32 at `last_B`.
@@ -67,28 +75,44 @@ class Losses(nn.Module):
 
 
 class Steps(Dataset):
-    """One element a step: the whole batch, made on demand."""
+    """A step's batch, made on demand: one element for each process, all of a step side by side.
 
-    def __init__(self, tasks: Tasks, pictures: Pictures, mirm: Mirm, params: FinetuneMirm) -> None:
-        self.tasks, self._pictures = tasks, pictures
+    So Trainer's own way of dealing elements out in turn gives each process its share of every step.
+    """
+
+    def __init__(self, tasks: Tasks, pictures: Pictures, mirm: Mirm, params: FinetuneMirm, processes: int = 1) -> None:
+        self.tasks, self._pictures, self._processes = tasks, pictures, processes
         self._steps, self._tokens = params.steps, params.batch_tokens
         self._pad_id: int = mirm.processor.tokenizer.pad_token_id or 0  # masked out, so any id will do
 
     def __len__(self) -> int:
-        return self._steps
+        return self._steps * self._processes
 
-    def __getitem__(self, step: int) -> Given:
-        drawn = self.tasks.step(step)
-        sides = [pair.one for pair in drawn.pairs], [pair.other for pair in drawn.pairs]
-        views = self._views(sides[0]), self._views(sides[1])
+    def __getitem__(self, element: int) -> Given:
+        step, rank = divmod(element, self._processes)
+        drawn, share = self.tasks.step(step), Share(rank, self._processes)
+        sides = [Example(pair.one) for pair in drawn.pairs], [Example(pair.other) for pair in drawn.pairs]
         keys_T = torch.tensor([pair.key for pair in drawn.pairs], dtype=torch.int64)
         return {
             "kind": drawn.kind,
             "weights": drawn.weights,
-            "answers": self.parts(drawn.examples),
-            "views": views,
+            "tokens": sum(len(example.answer) for example in drawn.examples),
+            "answers": self._shared(drawn.examples, share, self.parts),
+            "views": (self._shared(sides[0], share, self._views), self._shared(sides[1], share, self._views)),
             "keys_T": keys_T,
         }
+
+    def _shared(
+        self, whole: Sequence[Example], share: Share, made: Callable[[Sequence[Example]], list[P]]
+    ) -> tuple[list[P], list[P]]:
+        """The process's parts, and the spares that the rows of others make it need."""
+        own = made(share.rows(whole))
+        if share.of == 1:
+            return own, []
+        first: dict[bool, Example] = {}
+        for example in whole:
+            first.setdefault(any(isinstance(part, Shown) for part in example.prompt), example)
+        return own, spares(own, *(made([first[sort]])[0] if sort in first else None for sort in (True, False)))
 
     def parts(self, examples: Sequence[Example]) -> list[Part]:
         """The examples as one forward pass, or as several where one would not fit into memory."""
@@ -96,8 +120,7 @@ class Steps(Dataset):
         batches = [collate([examples[row] for row in rows], self._pictures, self._pad_id) for rows in fitting]
         return [(batch.inputs, batch.labels_BL) for batch in batches]
 
-    def _views(self, prompts: Sequence[Prompt]) -> list[View]:
-        examples = [Example(prompt) for prompt in prompts]
+    def _views(self, examples: Sequence[Example]) -> list[View]:
         views = []
         for rows in parts(examples, self._pictures, self._tokens) if examples else []:
             batch = collate([examples[row] for row in rows], self._pictures, self._pad_id)
@@ -105,33 +128,44 @@ class Steps(Dataset):
         return views
 
 
-def answer_gradients(forward: Forward, backward: Backward, given: list[Part], weight: float) -> Tensor:
-    """Add the gradients of weight x the mean loss of all answer tokens; return that mean."""
-    counts = [int((labels_BL != IGNORED).sum()) for _, labels_BL in given]
-    whole = torch.zeros((), device=given[0][1].device)
-    for (inputs, labels_BL), count in zip(given, counts, strict=True):
-        loss = forward(inputs, labels_BL) * (count / sum(counts))
-        whole += loss.detach()
-        if not torch.isfinite(whole):
-            break  # the caller says which step; its gradients are worth nothing
-        backward(loss * weight)
-    return whole
+def answer_gradients(
+    forward: Forward, backward: Backward, passes: Passes[Part], tokens: int, weight: float, share: Share = WHOLE
+) -> Tensor:
+    """Add the gradients of weight x the mean loss of all answer tokens, `tokens` in the step; return the own part.
+
+    No pass is left out, whatever the loss: other processes wait for it. The caller refuses what is not finite.
+    """
+    mean = torch.zeros((), device=passes[0][0][1].device)
+    for (inputs, labels_BL), counts in passes:
+        loss = forward(inputs, labels_BL) * (int((labels_BL != IGNORED).sum()) * counts / tokens)
+        mean += loss.detach()
+        backward(loss * (weight * share.of))
+    return mean
 
 
-def contrast_gradients(forward: Forward, backward: Backward, given: Given, temperature: float) -> Tensor:
-    """Add the gradients of weight x the contrast between both sides of the pairs; return the contrast."""
+def contrast_gradients(
+    forward: Forward,
+    backward: Backward,
+    both: Sequence[Passes[View]],
+    given: Given,
+    temperature: float,
+    share: Share = WHOLE,
+    gather: Gather = lambda own_SD: own_SD,
+) -> Tensor:
+    """Add the gradients of weight x the contrast between both sides of the pairs; return the whole step's contrast."""
     device = given["keys_T"].device
     states: list[list[Tensor]] = []
     sides = []
     with torch.no_grad():
-        for views in given["views"]:
+        for passes in both:
             states.append([])
-            rows = []
-            for inputs, last_B, _ in views:
+            rows, places = [], []
+            for (inputs, last_B, places_B), counts in passes:
                 states[-1].append(_random_state(device))
-                rows.append(forward(inputs, None, last_B))
-            places_T = torch.cat([places_B for _, _, places_B in views])
-            sides.append(torch.cat(rows)[places_T.argsort()].requires_grad_())
+                embedded_BD = forward(inputs, None, last_B)
+                rows.append(embedded_BD if counts else embedded_BD[:0])
+                places.append(places_B if counts else places_B[:0])
+            sides.append(gather(torch.cat(rows)[torch.cat(places).argsort()]).requires_grad_())
     no_negatives_TT = same_but_itself(given["keys_T"])
     with torch.enable_grad():
         loss = symmetric_info_nce(sides[0], sides[1], no_negatives_TT, temperature)
@@ -139,10 +173,12 @@ def contrast_gradients(forward: Forward, backward: Backward, given: Given, tempe
         return loss.detach()
     wanted = torch.autograd.grad(loss * given["weights"].contrast, sides)
     after = _random_state(device)
-    for views, of_side, gradient_TD in zip(given["views"], states, wanted, strict=True):
-        for (inputs, last_B, places_B), state in zip(views, of_side, strict=True):
+    for passes, of_side, gradient_TD in zip(both, states, wanted, strict=True):
+        own_SD = share.gradient(gradient_TD)
+        for ((inputs, last_B, places_B), counts), state in zip(passes, of_side, strict=True):
             _set_random_state(device, state)
-            backward((forward(inputs, None, last_B) * gradient_TD[places_B]).sum())
+            embedded_BD = forward(inputs, None, last_B)
+            backward((embedded_BD * (own_SD[places_B] if counts else 0.0)).sum())
     _set_random_state(device, after)
     return loss.detach()
 

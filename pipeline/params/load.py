@@ -62,7 +62,7 @@ def check(values: Any, where: str) -> Params:
 
 
 def load_runtime(path: Path = PARAMS_FILE) -> Runtime:
-    """The `runtime` section with the environment's overrides (MOLAR_DEVICE, MOLAR_THREADS, MOLAR_WORKERS)."""
+    """The `runtime` section with the environment's overrides (MOLAR_DEVICE, MOLAR_THREADS, ...)."""
     runtime = load_params(path).runtime
     overrides: dict[str, Any] = {}
     for name in Runtime.model_fields:

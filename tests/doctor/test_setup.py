@@ -118,6 +118,18 @@ def test_an_idle_gpu_is_worth_a_look(monkeypatch: pytest.MonkeyPatch) -> None:
     assert finding.level == "look" and finding.text.endswith("the GPU stays idle") and device == CPU
 
 
+def test_processes_need_a_gpu_each_and_their_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    def found(device: torch.device, **runtime: object) -> list[tuple[str, str]]:
+        return [(finding.level, finding.text) for finding in setup.shared_out(params(runtime=runtime).runtime, device)]
+
+    assert found(CPU) == []
+    assert found(CPU, processes=2) == [("ok", "2 for finetune_mirm and embed_items")]
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    words = "2 for finetune_mirm and embed_items, one a GPU; torch sees 1"
+    assert found(torch.device("cuda"), processes=2) == [("missing", words)]
+    assert found(CPU, accelerate="nope.yaml") == [("missing", "runtime.accelerate = 'nope.yaml': no such file")]
+
+
 def needed(**changes: object) -> str:
     text = setup.tuning(recipe(**changes), SIZE, CPU, 10**9).text
     return text.partition(": ")[2].partition(" and")[0]

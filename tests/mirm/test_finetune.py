@@ -11,6 +11,7 @@ from transformers import AutoModelForImageTextToText
 from pipeline.errors import MolarError
 from pipeline.mirm import finetune as tuning
 from pipeline.mirm.batch import collate
+from pipeline.mirm.engine import COMPLETE, WEIGHTS
 from pipeline.mirm.finetune import finetune
 from pipeline.mirm.folder import save_mirm
 from pipeline.mirm.losses import Loss, read_losses, recent, write_held_out, write_losses
@@ -70,7 +71,7 @@ def test_interrupted_and_resumed_equals_undisturbed(tmp_path, monkeypatch, how, 
 
 
 def test_a_half_written_checkpoint_is_not_resumed_from(tmp_path):
-    for step, names in ((4, [tuning.WEIGHTS, tuning.COMPLETE]), (8, [tuning.WEIGHTS])):
+    for step, names in ((4, [WEIGHTS, COMPLETE]), (8, [WEIGHTS])):
         (tmp_path / f"checkpoint-{step}").mkdir()
         for name in names:
             (tmp_path / f"checkpoint-{step}" / name).touch()
@@ -129,7 +130,9 @@ def test_bfloat16_trains_and_saves_in_bfloat16(tmp_path):
 
 
 def test_a_diverged_loss_names_step_kind_and_items(tmp_path, monkeypatch):
-    monkeypatch.setattr(Losses, "forward", lambda self, inputs, labels_BL: torch.tensor(float("nan")))
+    monkeypatch.setattr(
+        Losses, "forward", lambda self, inputs, labels_BL: torch.tensor(float("nan"), requires_grad=True)
+    )
     params, shop = recipe(tasks={"image_text": 0, "behaviour": 0}), Shop()
     mirm = backbone(params)
     items = Tasks(shop, walks(), Prompts(shop, mirm.processor, mirm.settings), params, 0).item_ids(0)

@@ -105,20 +105,22 @@ def test_gradients_in_parts_are_those_of_the_plain_loss(dropout, budget):
     mirm.model.train()
     steps = steps_of(mirm, tasks=ONLY | {"modalities": 60}, batch_size=8, batch_tokens=budget)
     given, model = steps[0], Losses(mirm.model)
-    assert (len(given["views"][0]) > 1) == (budget == 64)
+    views = [own for own, _ in given["views"]]
+    assert (len(views[0]) > 1) == (budget == 64)
     found = []
     for naive in (True, False):
         mirm.model.zero_grad()
         torch.manual_seed(7)
         if naive:
             sides = []
-            for views in given["views"]:
-                rows = torch.cat([model(inputs, None, last_B) for inputs, last_B, _ in views])
-                sides.append(rows[torch.cat([places for *_, places in views]).argsort()])
+            for side in views:
+                rows = torch.cat([model(inputs, None, last_B) for inputs, last_B, _ in side])
+                sides.append(rows[torch.cat([places for *_, places in side]).argsort()])
             loss = symmetric_info_nce(*sides, same_but_itself(given["keys_T"]), 0.07)
             (loss * given["weights"].contrast).backward()
         else:
-            loss = contrast_gradients(model, torch.Tensor.backward, given, 0.07)
+            passes = [[(part, True) for part in side] for side in views]
+            loss = contrast_gradients(model, torch.Tensor.backward, passes, given, 0.07)
         after = torch.rand(3)
         found.append(
             (loss.detach(), after, {n: p.grad.clone() for n, p in mirm.model.named_parameters() if p.grad is not None})
@@ -137,7 +139,8 @@ def test_weights_scale_the_gradients():
     given, model, found = steps[0], Losses(mirm.model), []
     for weight in (1.0, 0.25):
         mirm.model.zero_grad()
-        answer_gradients(model, torch.Tensor.backward, given["answers"], weight)
+        passes = [(part, True) for part in given["answers"][0]]
+        answer_gradients(model, torch.Tensor.backward, passes, given["tokens"], weight)
         found.append(mirm.model.get_input_embeddings().weight.grad.clone())
     torch.testing.assert_close(found[1], 0.25 * found[0])
 

@@ -41,8 +41,8 @@ def main(
     from pipeline.mirm.shards import write_conditioning, write_embeddings
     from pipeline.params import load_params, load_runtime
 
-    params = load_params().embed_items
-    device = pick(load_runtime())
+    params, runtime = load_params().embed_items, load_runtime()
+    device = pick(runtime)
     if verify:
         _verify(params, sample, device)
         return
@@ -52,7 +52,8 @@ def main(
         trained = np.flatnonzero(open_sequences(catalog).training_counts())
         if params.encoder == "mirm":
             folder = artifacts.read(MIRM, "finetune_mirm")
-            embedded = embed_items(load_mirm(folder, params.precision), items, params, model_digests(folder), device)
+            mirm, digests = load_mirm(folder, params.precision), model_digests(folder)
+            embedded = embed_items(mirm, items, params, digests, device, runtime.workers)
         else:
             embedded = embed_content(items, params, device)
         conditioning = params.conditioning

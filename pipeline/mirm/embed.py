@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 import torch
@@ -23,10 +24,11 @@ from torch import Tensor
 from pipeline.artifacts import Artifact
 from pipeline.catalog.catalogue import Items
 from pipeline.mirm import cache
+from pipeline.mirm.ahead import ahead, one_line_if_a_worker_dies
 from pipeline.mirm.batch import Example, collate
 from pipeline.mirm.folder import HELD_OUT, LOSSES, Mirm, Modality
 from pipeline.mirm.once import Embedded, embed_once
-from pipeline.mirm.pictures import TOGETHER, Pictures
+from pipeline.mirm.pictures import Pictures
 from pipeline.mirm.prompt import Prompts, Shown
 from pipeline.params.embed_items import EmbedItems
 
@@ -56,9 +58,13 @@ def model_digests(artifact: Artifact) -> dict[str, str]:
 
 
 def embed_items(
-    mirm: Mirm, items: Items, params: EmbedItems, digests: dict[str, str], device: torch.device
+    mirm: Mirm, items: Items, params: EmbedItems, digests: dict[str, str], device: torch.device, workers: int = 0
 ) -> Embedded:
-    """Embed all items, known ones from the cache. `digests` names the model by content (`model_digests`)."""
+    """Embed all items, known ones from the cache. `digests` names the model by content (`model_digests`); `workers`
+    processes prepare pictures beside the model.
+
+    Raises MolarError: a damaged picture, a worker that died.
+    """
     name = cache.scope(
         model=digests,
         modality=params.modality,
@@ -68,9 +74,10 @@ def embed_items(
         torch=torch.__version__.split("+")[0],
         transformers=transformers.__version__,
     )
-    encoder = Encoder(mirm, items, params.modality, device, params.batch_tokens)
+    encoder = Encoder(mirm, items, params.modality, device, params.batch_tokens, workers)
     backbone = " ".join(word[:40] for pair in mirm.settings.backbone.items() for word in pair if word)
-    return embed_once(encoder, name, f"{backbone}, {params.modality}, {params.precision}", len(items))
+    with one_line_if_a_worker_dies():
+        return embed_once(encoder, name, f"{backbone}, {params.modality}, {params.precision}", len(items))
 
 
 def kind_of(device: torch.device) -> str:
@@ -84,9 +91,15 @@ class Encoder:
     """One MIRM over one catalogue, with the modality asked for, at most about `batch_tokens` padded tokens a batch."""
 
     def __init__(
-        self, mirm: Mirm, items: Items, modality: Modality, device: torch.device, batch_tokens: int = 4096
+        self,
+        mirm: Mirm,
+        items: Items,
+        modality: Modality,
+        device: torch.device,
+        batch_tokens: int = 4096,
+        workers: int = 0,
     ) -> None:
-        self.items, self.device, self._batch_tokens = items, device, batch_tokens
+        self.items, self.device, self._batch_tokens, self._workers = items, device, batch_tokens, workers
         self.model = mirm.model.to(device).eval()
         self._pad_id: int = mirm.processor.tokenizer.pad_token_id or 0  # masked out, so any id will do
         self._prompts = Prompts(items, mirm.processor, mirm.settings)
@@ -109,9 +122,8 @@ class Encoder:
         lengths = {item: len(self._prompts.item(item, **self._show)) for item in chosen}
         waiting: dict[Shape, list[int]] = {}
         order = sorted(lengths, key=lambda item: (not shows[item], -lengths[item], item))
-        for place, item in enumerate(order):
-            if place % TOGETHER == 0:
-                self._pictures.prepare(near for near in order[place : place + TOGETHER] if shows[near])
+        pictured = [item for item in order if shows[item]]  # they come first
+        for item in chain(ahead(self._pictures, pictured, self._workers), order[len(pictured) :]):
             shape = self.shape(item)
             waiting.setdefault(shape, []).append(item)
             if len(waiting[shape]) == self._rows(shape.length):

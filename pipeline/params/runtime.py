@@ -13,4 +13,4 @@ from pipeline.params.section import Section
 class Runtime(Section):
     device: Literal["auto", "cpu", "cuda"]
     threads: int = Field(ge=0)  # of torch on a CPU, and processes that pack pictures; 0: as many as there are cores
-    workers: int = Field(ge=0)  # processes that prepare batches beside the model
+    workers: int = Field(ge=0)  # processes that prepare batches and pictures beside the model; 0: none

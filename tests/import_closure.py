@@ -29,6 +29,7 @@ PRESENTATION = (
     "pipeline.checkpoints",
     "pipeline.device",
     "pipeline.errors",
+    "pipeline.live",  # shows numbers while they come
     "pipeline.params",  # the values are tracked as params
     "pipeline.progress",
     "stages.command",

@@ -25,7 +25,9 @@ from transformers.trainer_callback import PrinterCallback
 
 from pipeline.catalog.catalogue import Items, Sequences
 from pipeline.errors import MolarError
+from pipeline.live import Live
 from pipeline.mirm.backbone import DTYPES
+from pipeline.mirm.curves import Curves
 from pipeline.mirm.folder import LOSSES, Mirm
 from pipeline.mirm.losses import HeldOut, Loss, read_losses, recent, write_losses
 from pipeline.mirm.objectives import Given, Losses, Steps, answer_gradients, contrast_gradients, held_out_losses
@@ -58,6 +60,7 @@ def finetune(
     scratch: Path,
     device: torch.device,
     workers: int,
+    live: Live | None = None,
 ) -> Finetuned:
     """Train `mirm.model` in place (float32 weights), resuming from `scratch` if it holds a checkpoint.
 
@@ -83,6 +86,8 @@ def finetune(
     trainer.remove_callback(PrinterCallback)
     with bar("fine-tune", params.steps, "steps") as progress:
         trainer.add_callback(Progress(trainer, progress))
+        if live is not None:
+            trainer.add_callback(Curves(live, lambda: trainer.losses))
         trainer.train(resume_from_checkpoint=_last_complete(scratch))
     if isinstance(model, PeftModel):
         model = model.merge_and_unload()

@@ -15,6 +15,7 @@ threads makes no difference (one and two made none), and anything of a GPU, whos
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import chain
 
@@ -28,6 +29,7 @@ from pipeline.catalog.catalogue import Items
 from pipeline.mirm import cache
 from pipeline.mirm.ahead import ahead, one_line_if_a_worker_dies
 from pipeline.mirm.batch import Example, collate
+from pipeline.mirm.compiling import BACKEND, compiled_decoder
 from pipeline.mirm.folder import HELD_OUT, LOSSES, Mirm, Modality
 from pipeline.mirm.once import Embedded, embed_once
 from pipeline.mirm.pictures import Pictures
@@ -66,7 +68,7 @@ def embed_items(
     """Embed all items, known ones from the cache. `digests` names the model by content (`model_digests`); `workers`
     processes prepare pictures beside the model.
 
-    Raises MolarError: a damaged picture, a worker that died, an item that does not fit into memory.
+    Raises MolarError: a damaged picture, a worker that died, an item that does not fit into memory, no compiler.
     """
     backbone = " ".join(word[:40] for pair in mirm.settings.backbone.items() for word in pair if word)
     encoder = Encoder(mirm, items, params.modality, device, params.batch_tokens, workers)
@@ -79,9 +81,10 @@ def embed_items(
             device=kind_of(device),
             torch=torch.__version__.split("+")[0],
             transformers=transformers.__version__,
+            **({"compiled": BACKEND} if params.compile else {}),  # not named where it is off: earlier caches stay good
         )
         try:
-            with one_line_if_a_worker_dies():
+            with one_line_if_a_worker_dies(), compiled_decoder(mirm, device) if params.compile else nullcontext():
                 return embed_once(encoder, name, f"{backbone}, {params.modality}, {params.precision}", len(items))
         except DoesNotFitError as error:
             encoder.batch_tokens = fewer_tokens(error, encoder.batch_tokens)

@@ -29,6 +29,7 @@ def params(**changes):
         "modality": "text+image",
         "batch_tokens": 128,
         "precision": "float32",
+        "compile": False,
         "dtype": "float32",
         "shard_items": 8,
         "conditioning": {"kind": "pca", "floor": 0.03},

@@ -58,7 +58,8 @@ def main(
         trained = np.flatnonzero(open_sequences(catalog).training_counts())
         if params.encoder == "mirm":
             folder = artifacts.read(MIRM, "finetune_mirm")
-            embedded = embed_items(load_mirm(folder, params.precision), items, params, model_digests(folder), device)
+            mirm, digests = load_mirm(folder, params.precision), model_digests(folder)
+            embedded = embed_items(mirm, items, params, digests, device, runtime.workers)
         else:
             embedded = embed_content(items, params, device)
         if not processes.is_first():

@@ -42,6 +42,7 @@ def main(
     from pipeline import artifacts, processes
     from pipeline.catalog.catalogue import open_items, open_sequences
     from pipeline.device import pick
+    from pipeline.live import Live
     from pipeline.mirm.finetune import finetune
     from pipeline.mirm.folder import HELD_OUT, LOSSES, save_mirm
     from pipeline.mirm.losses import recent, write_held_out, write_losses
@@ -53,7 +54,8 @@ def main(
         items, sequences = open_items(catalog), open_sequences(catalog)
         mirm, losses, held_out = _opened(mirm_params, params.seed, items, sequences, scratch), [], []
         if mirm_params.tuning != "none":
-            tuned = finetune(mirm, items, sequences, mirm_params, params.seed, scratch, device, runtime.workers)
+            live = Live("finetune_mirm")
+            tuned = finetune(mirm, items, sequences, mirm_params, params.seed, scratch, device, runtime.workers, live)
             mirm, losses, held_out = tuned.mirm, tuned.losses, tuned.held_out
         if not processes.is_first():
             return

@@ -18,6 +18,7 @@ def main() -> None:
     from pipeline import artifacts
     from pipeline.catalog.catalogue import open_sequences
     from pipeline.device import pick
+    from pipeline.live import Live
     from pipeline.params import load_params, load_runtime
     from pipeline.recommender.alignment import Alignment
     from pipeline.recommender.fit import Aligned, fit, write_facts
@@ -59,6 +60,7 @@ def main() -> None:
             scratch=scratch,
             aligned=aligned,
             description="dueg",
+            live=Live("train_dueg"),
         )
         with artifacts.write(DUEG) as out:
             save(model, out)

@@ -17,6 +17,7 @@ def main() -> None:
     from pipeline import artifacts
     from pipeline.catalog.catalogue import open_sequences
     from pipeline.device import pick
+    from pipeline.live import Live
     from pipeline.params import load_params, load_runtime
     from pipeline.recommender.fit import fit, write_facts
     from pipeline.recommender.grid import Spec, build, save
@@ -43,6 +44,7 @@ def main() -> None:
             mask_seen=params.protocol.mask_seen,
             scratch=scratch,
             description="teacher",
+            live=Live("train_teacher"),
         )
         with artifacts.write(TEACHER) as out:
             save(teacher, out)

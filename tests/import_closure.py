@@ -29,6 +29,7 @@ PRESENTATION = (
     "pipeline.checkpoints",
     "pipeline.device",
     "pipeline.errors",
+    "pipeline.live",  # shows numbers while they come
     "pipeline.params",  # the values are tracked as params
     "pipeline.processes",  # who does which part; what the parts are is the library's
     "pipeline.progress",

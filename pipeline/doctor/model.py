@@ -73,11 +73,16 @@ def size_of(params: FinetuneMirm, folder: Path | None) -> Size:
             config = AutoConfig.from_pretrained(folder)
         except StrictDataclassError as error:
             raise ValueError(str(error).replace("\n", " ")) from error
+    return sized(config, params.image_pixels)
+
+
+def sized(config: Any, image_pixels: int) -> Size:
+    """The size of a backbone of this configuration, whose pictures have `image_pixels` at most."""
     with torch.device("meta"):
         model = AutoModelForImageTextToText.from_config(config)
     words, vision = _count(model.get_input_embeddings()), model.get_encoder(modality="image")
     text = config.get_text_config()
-    tokens, patches = picture(config, params.image_pixels)
+    tokens, patches = picture(config, image_pixels)
     return Size(
         total=_count(model),
         decoder=_count(model.get_decoder()) - words,

@@ -6,33 +6,42 @@ the shapes they are given, so every forward pass of an item has one shape, which
 as its own length rounded up, pictures of one form, and a fixed number of rows, free ones filled with copies.
 
 Tests hold this on a CPU for six families. Another device, processor or version of the libraries may round otherwise,
-and so may another `batch_tokens`, which bounds the rows: each has a cache of its own. Not promised: that the number of
+and so may another `batch_tokens`, which bounds the rows: each has a cache of its own. Where a batch does not fit into
+memory, all items go on with half of the tokens, and with the cache of that half: a run's vectors are of one row count
+for each length, and the next run finds them, if the same batch does not fit again. Several processes could not agree
+on it and stop instead, with a line that says what to lower. Not promised: that the number of
 threads makes no difference (one and two made none), and anything of a GPU, whose kernels may add up in any order.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 import torch
 import transformers
 from torch import Tensor
 
+from pipeline import processes
 from pipeline.artifacts import Artifact
 from pipeline.catalog.catalogue import Items
 from pipeline.mirm import cache
+from pipeline.mirm.ahead import ahead, one_line_if_a_worker_dies
 from pipeline.mirm.batch import Example, collate
+from pipeline.mirm.compiling import BACKEND, compiled_decoder
 from pipeline.mirm.folder import HELD_OUT, LOSSES, Mirm, Modality
 from pipeline.mirm.once import Embedded, embed_once
-from pipeline.mirm.pictures import TOGETHER, Pictures
+from pipeline.mirm.pictures import Pictures
 from pipeline.mirm.prompt import Prompts, Shown
+from pipeline.mirm.rows import DoesNotFitError, fewer_tokens, is_out_of_memory, rows_of
 from pipeline.params.embed_items import EmbedItems
+from pipeline.progress import say
 
 NOT_WEIGHTS = (LOSSES, HELD_OUT)  # of data/mirm
 LENGTH_STEP = 16  # tokens; coarser: more padding, finer: more batches that are not full
-ROWS = 32  # a batch; more are hardly faster, and the last batch of every shape is filled up with copies
 LENGTH_AXIS = {
     "input_ids": 1,
     "attention_mask": 1,
@@ -56,21 +65,39 @@ def model_digests(artifact: Artifact) -> dict[str, str]:
 
 
 def embed_items(
-    mirm: Mirm, items: Items, params: EmbedItems, digests: dict[str, str], device: torch.device
+    mirm: Mirm, items: Items, params: EmbedItems, digests: dict[str, str], device: torch.device, workers: int = 0
 ) -> Embedded:
-    """Embed all items, known ones from the cache. `digests` names the model by content (`model_digests`)."""
-    name = cache.scope(
-        model=digests,
-        modality=params.modality,
-        precision=params.precision,
-        batch_tokens=params.batch_tokens,
-        device=kind_of(device),
-        torch=torch.__version__.split("+")[0],
-        transformers=transformers.__version__,
-    )
-    encoder = Encoder(mirm, items, params.modality, device, params.batch_tokens)
+    """Embed all items, known ones from the cache. `digests` names the model by content (`model_digests`); `workers`
+    processes prepare pictures beside the model.
+
+    Raises MolarError: a damaged picture, a worker that died, an item that does not fit into memory, no compiler.
+    """
     backbone = " ".join(word[:40] for pair in mirm.settings.backbone.items() for word in pair if word)
-    return embed_once(encoder, name, f"{backbone}, {params.modality}, {params.precision}", len(items))
+    encoder = Encoder(mirm, items, params.modality, device, params.batch_tokens, workers)
+    while True:
+        name = cache.scope(
+            model=digests,
+            modality=params.modality,
+            precision=params.precision,
+            batch_tokens=encoder.batch_tokens,
+            device=kind_of(device),
+            torch=torch.__version__.split("+")[0],
+            transformers=transformers.__version__,
+            **({"compiled": BACKEND} if params.compile else {}),  # not named where it is off: earlier caches stay good
+        )
+        try:
+            with one_line_if_a_worker_dies(), compiled_decoder(mirm, device) if params.compile else nullcontext():
+                return embed_once(encoder, name, f"{backbone}, {params.modality}, {params.precision}", len(items))
+        except DoesNotFitError as error:
+            if processes.count() > 1:  # the others go on as before: one run would have two row counts
+                raise
+            encoder.batch_tokens = fewer_tokens(error, encoder.batch_tokens)
+            say(
+                f"embed_items: {error.rows} rows of {error.length} tokens do not fit into memory: all items as with "
+                f"embed_items.batch_tokens = {encoder.batch_tokens}, which spares the try"
+            )
+        if device.type == "cuda":
+            torch.cuda.empty_cache()  # or the pieces of the failed batch would be in the way of the next
 
 
 def kind_of(device: torch.device) -> str:
@@ -84,9 +111,15 @@ class Encoder:
     """One MIRM over one catalogue, with the modality asked for, at most about `batch_tokens` padded tokens a batch."""
 
     def __init__(
-        self, mirm: Mirm, items: Items, modality: Modality, device: torch.device, batch_tokens: int = 4096
+        self,
+        mirm: Mirm,
+        items: Items,
+        modality: Modality,
+        device: torch.device,
+        batch_tokens: int = 4096,
+        workers: int = 0,
     ) -> None:
-        self.items, self.device, self._batch_tokens = items, device, batch_tokens
+        self.items, self.device, self.batch_tokens, self._workers = items, device, batch_tokens, workers
         self.model = mirm.model.to(device).eval()
         self._pad_id: int = mirm.processor.tokenizer.pad_token_id or 0  # masked out, so any id will do
         self._prompts = Prompts(items, mirm.processor, mirm.settings)
@@ -109,12 +142,11 @@ class Encoder:
         lengths = {item: len(self._prompts.item(item, **self._show)) for item in chosen}
         waiting: dict[Shape, list[int]] = {}
         order = sorted(lengths, key=lambda item: (not shows[item], -lengths[item], item))
-        for place, item in enumerate(order):
-            if place % TOGETHER == 0:
-                self._pictures.prepare(near for near in order[place : place + TOGETHER] if shows[near])
+        pictured = [item for item in order if shows[item]]  # they come first
+        for item in chain(ahead(self._pictures, pictured, self._workers), order[len(pictured) :]):
             shape = self.shape(item)
             waiting.setdefault(shape, []).append(item)
-            if len(waiting[shape]) == self._rows(shape.length):
+            if len(waiting[shape]) == rows_of(shape.length, self.batch_tokens):
                 yield waiting.pop(shape)
         yield from (waiting[shape] for shape in sorted(waiting, key=lambda shape: -shape.length))
 
@@ -129,14 +161,23 @@ class Encoder:
         form = tuple(_form(name, tensor) for picture in pictures for name, tensor in sorted(picture.tensors.items()))
         return Shape(_rounded(length), form)
 
-    def _rows(self, length: int) -> int:
-        return max(1, min(ROWS, self._batch_tokens // length))
+    def encode(self, items: list[int]) -> np.ndarray:
+        """float32 (B, D). The bits are promised for items of one shape, no more than a batch of them.
+
+        Raises DoesNotFitError.
+        """
+        length = max(self.shape(item).length for item in items)
+        filled = [*items, *[items[0]] * (rows_of(length, self.batch_tokens) - len(items))]
+        try:
+            return self._forward(filled, length)[: len(items)]
+        except RuntimeError as error:  # torch.OutOfMemoryError is one
+            if not is_out_of_memory(error):
+                raise
+        # raised here, where the error and the tensors that it holds are gone
+        raise DoesNotFitError(len(filled), length, self.items.item_ids[items[0]])
 
     @torch.inference_mode()
-    def encode(self, items: list[int]) -> np.ndarray:
-        """float32 (B, D). The bits are promised for items of one shape, no more than a batch of them."""
-        length = max(self.shape(item).length for item in items)
-        filled = [*items, *[items[0]] * (self._rows(length) - len(items))]
+    def _forward(self, filled: list[int], length: int) -> np.ndarray:
         examples = [Example(self._prompts.item(item, **self._show)) for item in filled]
         batch = collate(examples, self._pictures, self._pad_id)
         inputs = {
@@ -146,7 +187,7 @@ class Encoder:
         hidden_BLD = self.model.model(**inputs, use_cache=False).last_hidden_state
         last_B = (batch.prompt_lengths_B - 1).to(self.device)
         rows_BD = hidden_BLD[torch.arange(len(last_B), device=self.device), last_B]
-        return rows_BD[: len(items)].float().cpu().numpy()
+        return rows_BD.float().cpu().numpy()
 
 
 def _rounded(length: int) -> int:

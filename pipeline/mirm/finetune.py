@@ -24,8 +24,10 @@ from transformers.trainer_callback import PrinterCallback
 
 from pipeline import processes
 from pipeline.catalog.catalogue import Items, Sequences
+from pipeline.live import Live
 from pipeline.mirm import sharded
 from pipeline.mirm.backbone import DTYPES
+from pipeline.mirm.curves import Curves
 from pipeline.mirm.engine import COMPLETE, Engine, Progress
 from pipeline.mirm.folder import Mirm
 from pipeline.mirm.losses import HeldOut, Loss
@@ -57,6 +59,7 @@ def finetune(
     scratch: Path,
     device: torch.device,
     workers: int,
+    live: Live | None = None,
 ) -> Finetuned:
     """Train `mirm.model` in place (float32 weights), resuming from `scratch` if it holds a checkpoint.
 
@@ -88,6 +91,8 @@ def finetune(
         trainer.read(Path(checkpoint))
     with bar("fine-tune", params.steps, "steps") as progress:
         trainer.add_callback(Progress(trainer, progress))
+        if live is not None:
+            trainer.add_callback(Curves(live, lambda: trainer.losses))
         trainer.train(resume_from_checkpoint=checkpoint)
     model = sharded.whole(model, apart, trainer)
     if not processes.is_first():

@@ -1,11 +1,13 @@
 """Item pictures as a backbone sees them: placeholder tokens, and tensors for its vision tower.
 
 Each picture goes through the backbone's own processor once, many in one call, and is then kept, up to a bound in bytes:
-fine-tuning meets the same picture dozens of times, and a call costs as much as a tiny model's whole step.
+fine-tuning meets the same picture dozens of times, and a call costs as much as a tiny model's whole step. A picture
+gets the same tensors whichever pictures share its call; so `ahead.py` may let other processes make the calls.
 """
 
 from __future__ import annotations
 
+import struct
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -20,6 +22,7 @@ from transformers.models.mllama.processing_mllama import (
 )
 
 from pipeline.catalog.catalogue import Items
+from pipeline.errors import MolarError
 from pipeline.mirm.folder import Mirm
 
 CACHE_BYTES = 512 * 2**20
@@ -35,6 +38,26 @@ class Picture:
     ids: list[int]
     types: list[int] | None  # None: the family does not ask for token types
     tensors: dict[str, Tensor]
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return sum(tensor.nbytes for tensor in self.tensors.values())
+
+
+@dataclass(frozen=True)
+class Call:
+    """What one call of the processor made of P pictures."""
+
+    ids: list[list[int]]
+    types: list[list[int] | None]
+    tensors: dict[str, Tensor]  # of all of them, in one piece: few objects to hand from process to process
+
+    def apart(self) -> list[Picture]:
+        """Each on its own, in memory of its own."""
+        return [
+            Picture(*parts) for parts in zip(self.ids, self.types, _apart(self.tensors, len(self.ids)), strict=True)
+        ]
 
 
 class Pictures:
@@ -62,15 +85,34 @@ class Pictures:
         missing = list(dict.fromkeys(item for item in items if item not in self._kept))
         for start in range(0, len(missing), TOGETHER):
             some = missing[start : start + TOGETHER]
-            images = [self.items.image(item) for item in some]
-            assert None not in images, f"an item of {some} has no picture"  # prompts only show pictures that exist
-            for item, picture in zip(some, self.process(images), strict=True):  # type: ignore[arg-type]
-                self._kept[item] = picture
-                self._kept_bytes += _size(picture)
-        while self._kept_bytes > CACHE_BYTES and len(self._kept) > 1:
-            self._kept_bytes -= _size(self._kept.popitem(last=False)[1])
+            self.keep(some, self.made(some))
 
-    def process(self, images: Sequence[Image.Image]) -> list[Picture]:
+    def made(self, items: Sequence[int]) -> Call:
+        """Their pictures, read and through the processor. Raises MolarError for one that cannot be decoded."""
+        return self.process([self._decoded(item) for item in items])
+
+    def keep(self, items: Sequence[int], call: Call) -> None:
+        """Hold what was made of these items' pictures; the ones longest unused make room."""
+        for item, picture in zip(items, call.apart(), strict=True):
+            if item not in self._kept:
+                self._kept_bytes += picture.size
+            self._kept[item] = picture
+        while self._kept_bytes > CACHE_BYTES and len(self._kept) > 1:
+            self._kept_bytes -= self._kept.popitem(last=False)[1].size
+
+    def _decoded(self, item: int) -> Image.Image:
+        try:
+            image = self.items.image(item)
+        except (OSError, SyntaxError, ValueError, EOFError, struct.error) as error:  # what Pillow's decoders raise
+            why = " ".join(str(error).split())
+            raise MolarError(
+                f"the picture of item {self.items.item_ids[item]!r} cannot be decoded ({why}): "
+                "run `dvc repro --force --single-item ingest`"
+            ) from None
+        assert image is not None, f"item {item} has no picture"  # prompts only show pictures that exist
+        return image
+
+    def process(self, images: Sequence[Image.Image]) -> Call:
         """Pictures through the backbone's processor, in one call."""
         images_kwargs = {"crop_to_patches": False} if self.family == "internvl" else {}  # its class default is True
         encoded = self._processor(
@@ -90,8 +132,7 @@ class Pictures:
             types = [
                 row_L[real_L].tolist() for row_L, real_L in zip(encoded["mm_token_type_ids"], real_BL, strict=True)
             ]
-        tensors = _apart({name: tensor for name, tensor in encoded.items() if name not in NO_TENSORS}, len(images))
-        return [Picture(*parts) for parts in zip(ids, types, tensors, strict=True)]
+        return Call(ids, types, {name: tensor for name, tensor in encoded.items() if name not in NO_TENSORS})
 
 
 class Positions:
@@ -126,10 +167,6 @@ def _apart(tensors: dict[str, Tensor], count: int) -> list[dict[str, Tensor]]:
         patches = tensors["image_grid_thw"].prod(dim=1).tolist()
         rows["pixel_values"] = tensors["pixel_values"].split(patches)
     return [{name: of_picture[i].clone() for name, of_picture in rows.items()} for i in range(count)]
-
-
-def _size(picture: Picture) -> int:
-    return sum(tensor.nbytes for tensor in picture.tensors.values())
 
 
 def stack(shown: Sequence[Sequence[Picture]], family: str, image_token_id: int, ids_BL: Tensor) -> dict[str, Tensor]:

@@ -14,6 +14,6 @@ from pipeline.params.section import Section
 class Runtime(Section):
     device: Literal["auto", "cpu", "cuda"]
     threads: int = Field(ge=0)  # of torch on a CPU, and processes that pack pictures; 0: as many as there are cores
-    workers: int = Field(ge=0)  # processes that prepare batches beside the model (beside each, where there are several)
+    workers: int = Field(ge=0)  # processes that prepare batches and pictures beside the model, or each model; 0: none
     processes: int = Field(ge=1)  # that finetune_mirm and embed_items share their work out to, one a GPU
     accelerate: str | None  # a configuration file of accelerate's to launch them by; its num_processes unless above > 1

@@ -23,6 +23,7 @@ from torch import Tensor
 from pipeline.artifacts import write_json
 from pipeline.catalog.catalogue import Sequences
 from pipeline.errors import MolarError
+from pipeline.live import Live
 from pipeline.params.training import Training
 from pipeline.progress import bar
 from pipeline.recommender.alignment import Alignment
@@ -81,8 +82,10 @@ def fit(
     scratch: Path,
     aligned: Aligned | None = None,
     description: str = "train",
+    live: Live | None = None,
 ) -> Progress:
-    """Train in place, leave the best epoch's averaged weights in `recommender`, return the course of training.
+    """Train in place, leave the best epoch's averaged weights in `recommender`, return the course of training, which
+    `live` shows as it goes.
 
     Raises MolarError on a non-finite loss, naming epoch and step, and when no user has two training items.
     """
@@ -102,6 +105,8 @@ def fit(
     average = WeightAverage(modules, training.average_epochs, steps)
     state, best = _restore(scratch, modules, optimiser, average)
     curve = state.curve = state.curve or []
+    if live is not None:
+        live.begin(state.step, training.max_epochs * steps)
     transitions = int(np.maximum(sequences.train_end - 1, 0).sum())  # targets of an epoch
     with bar(description, training.max_epochs * transitions, "targets") as progress:
         progress.advance(state.epoch * transitions)
@@ -113,6 +118,8 @@ def fit(
                 batch = collate(sequences, rows).to(device)
                 losses.append(_step(modules, recommender, aligned, optimiser, training, batch, state, description))
                 average.update(state.step)
+                if live is not None:
+                    live.add(state.step, losses[-1], optimiser.param_groups[0]["lr"])
                 shown = ", ".join(f"{name} {value:.3f}" for name, value in losses[-1].items())
                 progress.note(f"epoch {state.epoch + 1}, {shown}, best NDCG@10 {max(state.best_ndcg, 0):.4f}")
                 progress.advance(int((rows[:, 2] - rows[:, 1]).sum()))
@@ -124,6 +131,8 @@ def fit(
                     best = {name: tensor.detach().clone() for name, tensor in modules.state_dict().items()}
             means = {name: sum(step[name] for step in losses) / len(losses) for name in losses[0]}
             curve.append({"epoch": state.epoch, **means, "ndcg@10": ndcg, "recall@10": recall})
+            if live is not None:
+                live.write(state.step, {"ndcg@10": ndcg, "recall@10": recall})
             _checkpoint(scratch, modules, optimiser, average, best, state)
     modules.load_state_dict(best)
     return state

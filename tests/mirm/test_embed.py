@@ -14,6 +14,7 @@ from pipeline.mirm import embed
 from pipeline.mirm.cache import cache_root
 from pipeline.mirm.embed import Encoder, embed_items
 from pipeline.params.embed_items import EmbedItems
+from pipeline.progress import console
 from tests.mirm.shop import NUM_ITEMS, Shop, backbone, recipe
 
 CPU = torch.device("cpu")
@@ -28,6 +29,7 @@ def params(**changes):
         "modality": "text+image",
         "batch_tokens": 128,
         "precision": "float32",
+        "compile": False,
         "dtype": "float32",
         "shard_items": 8,
         "conditioning": {"kind": "pca", "floor": 0.03},
@@ -167,6 +169,91 @@ def test_a_killed_run_goes_on_with_the_same_bits(monkeypatch, tmp_path):
     np.testing.assert_array_equal(resumed.embeddings_ND, expected)
 
 
+def bounded(monkeypatch, rows, error=torch.OutOfMemoryError, at=0):
+    """Memory for no more than `rows` rows at once, from the n-th batch on."""
+    forward, done = Encoder._forward, []
+
+    def checked(self, filled, length):
+        done.append(len(filled))
+        if len(filled) > rows and len(done) > at:
+            raise error("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes")
+        return forward(self, filled, length)
+
+    monkeypatch.setattr(Encoder, "_forward", checked)
+    return done
+
+
+def files_of(folder):
+    return {path.name for path in folder.glob("*.sqlite")}
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError, RuntimeError])
+def test_where_a_batch_does_not_fit_all_items_have_the_bits_of_the_smaller_bound(monkeypatch, tmp_path, error):
+    """Found out late, with vectors of the larger bound in a cache already: none of them is used."""
+    shop = mixed_shop()
+    monkeypatch.setenv("MOLAR_CACHE", str(tmp_path / "half"))
+    expected = run(shop, batch_tokens=64).embeddings_ND
+    monkeypatch.setenv("MOLAR_CACHE", str(tmp_path / "backed off"))
+    with monkeypatch.context() as patch:
+        done = bounded(patch, rows=4, error=error, at=2)
+        with console.capture() as capture:
+            found = run(shop, batch_tokens=512)
+        assert found.encoded == NUM_ITEMS and max(done[-9:]) <= 4
+        np.testing.assert_array_equal(found.embeddings_ND, expected)
+        assert files_of(cache_root()) > files_of(tmp_path / "half")
+        said = capture.get().splitlines()
+        halves = [line.split("embed_items.batch_tokens = ")[1].split(",")[0] for line in said]
+        assert halves == ["256", "128", "64"]  # short items have more rows, and failed later
+        assert said[-1].startswith("embed_items: 8 rows of 16 tokens do not fit into memory: all items as with ")
+        again = run(shop, batch_tokens=512)  # the try fails at once, the rest is known
+        assert (again.encoded, again.from_cache) == (0, NUM_ITEMS)
+        np.testing.assert_array_equal(again.embeddings_ND, expected)
+    roomy = run(shop, batch_tokens=512)  # memory is free again: what was half is not mixed in
+    monkeypatch.setenv("MOLAR_CACHE", str(tmp_path / "never failed"))
+    np.testing.assert_array_equal(roomy.embeddings_ND, run(shop, batch_tokens=512).embeddings_ND)
+
+
+def test_killed_while_backing_off_it_ends_with_the_same_bits(monkeypatch, tmp_path):
+    shop = mixed_shop()
+    bounded(monkeypatch, rows=4)
+    expected = run(shop, batch_tokens=512).embeddings_ND
+    monkeypatch.setenv("MOLAR_CACHE", str(tmp_path / "killed"))
+    encode, done = Encoder.encode, []
+
+    def killed(self, items):
+        if sum(map(len, done)) >= 4:
+            raise KeyboardInterrupt
+        rows_BD = encode(self, items)
+        done.extend([items] if self.batch_tokens == 64 else [])  # the last half
+        return rows_BD
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Encoder, "encode", killed)
+        run(shop, batch_tokens=512)
+    resumed = run(shop, batch_tokens=512)
+    assert NUM_ITEMS > resumed.from_cache == sum(map(len, done)) > 0
+    np.testing.assert_array_equal(resumed.embeddings_ND, expected)
+
+
+def test_an_item_that_does_not_fit_alone_says_what_to_lower(monkeypatch):
+    bounded(monkeypatch, rows=0)
+    with pytest.raises(MolarError) as error:
+        run(Shop())
+    assert str(error.value) == (
+        "embed_items: item 'i2' alone, padded to 32 tokens, does not fit into memory: lower finetune_mirm.image_pixels "
+        "or finetune_mirm.max_text_tokens, or set embed_items.precision to bfloat16 if it is float32"
+    )
+
+
+def test_other_errors_of_the_model_stay_what_they_are(monkeypatch):
+    def broken(self, filled, length):
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(Encoder, "_forward", broken)
+    with pytest.raises(RuntimeError, match="a bug"):
+        run(Shop())
+
+
 def test_a_damaged_cache_is_named():
     run(Shop())
     (path,) = cache_root().glob("*.sqlite")
@@ -186,3 +273,11 @@ def test_bfloat16_is_close():
     full = run(Shop()).embeddings_ND
     cosine = (small * full).sum(1) / np.linalg.norm(small, axis=1) / np.linalg.norm(full, axis=1)
     assert small.dtype == np.float32 and cosine.min() > 0.999
+
+
+def test_one_of_several_processes_stops_where_a_batch_does_not_fit(monkeypatch):
+    monkeypatch.setattr("pipeline.mirm.embed.processes.count", lambda: 2)
+    bounded(monkeypatch, rows=4)
+    monkeypatch.setattr("pipeline.mirm.embed.embed_once", lambda encoder, *_: encoder.encode([1] * 8))
+    with pytest.raises(MolarError, match=r"lower embed_items\.batch_tokens"):
+        run(Shop(), batch_tokens=512)

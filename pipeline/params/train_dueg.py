@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import Field
 
 from pipeline.params.section import Section
-from pipeline.params.training import SASRec, Training
+from pipeline.params.training import UserModel
 
 
 class Alignment(Section):
@@ -30,11 +30,8 @@ class Decoder(Section):
     dropout: float = Field(ge=0, lt=1)  # on the decoder's inputs and its attention
 
 
-class TrainDueg(Section):
+class TrainDueg(UserModel):
     items: Literal["mirm", "id"]
-    model: Literal["llm", "sasrec"]
     decoder: Decoder
-    sasrec: SASRec
     head: Head
-    training: Training
     alignment: Alignment

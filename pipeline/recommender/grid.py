@@ -1,5 +1,10 @@
 """The grid: one item table, one user model, and how the pair is built, asked, saved and loaded.
 
+Every user model is one file with one interface, `model(items_BLD, last_B, users_B) -> users_BLD`: of a batch's item
+vectors, each row's last real position and each row's user (`fpmc.NOBODY` where it is no user's), the user vector after
+every position, of the same width `model.dim`. No position sees what comes after it. `duorec` is SASRec with a further
+loss (duorec.py), so SASRec is its body here.
+
 A saved recommender is `recommender.json` (what it is), `model.safetensors` (all its own weights) and, for an LLM
 user model, `decoder/` as a plain save_pretrained folder. Frozen item features stay in the embeddings artifact.
 Scores are dot products of `user_vectors` and `item_vectors`, so any inner-product index serves them.
@@ -19,15 +24,22 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from pipeline.artifacts import Artifact, write_json
+from pipeline.catalog.catalogue import Sequences
 from pipeline.mirm.shards import conditioned
 from pipeline.params.train_dueg import Head
+from pipeline.params.training import Fpmc, Gru4Rec, ModelName, UserModel
 from pipeline.params.training import SASRec as SASRecParams
 from pipeline.recommender import llm
 from pipeline.recommender.batches import padded
+from pipeline.recommender.fpmc import FPMC, NOBODY
+from pipeline.recommender.gru4rec import GRU4Rec
 from pipeline.recommender.item_table import FeatureTable, IdTable, ItemTable
 from pipeline.recommender.sasrec import SASRec
 
 USERS_PER_BLOCK = 256  # of a forward pass without gradients
+
+Model = SASRec | GRU4Rec | FPMC | llm.Decoder
+Items = Literal["id", "mirm"]
 
 
 class Spec(BaseModel):
@@ -35,26 +47,30 @@ class Spec(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    items: Literal["id", "mirm"]
-    model: Literal["sasrec", "llm"]
+    items: Items
+    model: ModelName
     num_items: int
     num_trained: int  # items 0..num_trained-1 stand in the softmax; later ones are cold
     max_history: int
-    sasrec: SASRecParams | None = None
+    sasrec: SASRecParams | None = None  # of sasrec and duorec
+    gru4rec: Gru4Rec | None = None
+    fpmc: Fpmc | None = None
+    num_users: int | None = None  # that fpmc has factors of
     head: Head | None = None
 
 
 class Recommender(nn.Module):
     """(item table, user model). Deterministic in eval mode; see `pipeline.recommender.fit` for training."""
 
-    def __init__(self, spec: Spec, table: ItemTable, model: SASRec | llm.Decoder) -> None:
+    def __init__(self, spec: Spec, table: ItemTable, model: Model) -> None:
         super().__init__()
         self.spec, self.table, self.model = spec, table, model
 
-    def forward(self, inputs_BL: Tensor, last_B: Tensor, items_VD: Tensor) -> Tensor:
-        """User vectors at every position (B, L, D) of rows that end at `last_B`; `items_VD` is the table, computed
-        once per step."""
-        return self.model(items_VD[inputs_BL], last_B)
+    def forward(self, inputs_BL: Tensor, last_B: Tensor, users_B: Tensor, items_VD: Tensor) -> Tensor:
+        """User vectors at every position (B, L, D) of rows of `users_B` that end at `last_B`; `items_VD` is the table,
+        computed once per step."""
+        users_BLD: Tensor = self.model(items_VD[inputs_BL], last_B, users_B)
+        return users_BLD
 
     @property
     def num_items(self) -> int:
@@ -72,27 +88,61 @@ class Recommender(nn.Module):
         return self.eval().table.everything().cpu().numpy()
 
     @torch.no_grad()
-    def user_vectors(self, histories: Sequence[np.ndarray]) -> np.ndarray:
-        """(U, D) float32: the vector after each history's last item, reading its most recent `max_history` items."""
+    def user_vectors(self, histories: Sequence[np.ndarray], users: np.ndarray | None = None) -> np.ndarray:
+        """(U, D) float32: the vector after each history's last item, reading its most recent `max_history` items.
+
+        `users` (U,) int: whose they are, rows of the sequences trained on; None: nobody's. FPMC alone tells apart.
+        """
         items_ND = self.eval().table.everything()
         out_UD = np.empty((len(histories), items_ND.shape[1]), np.float32)
+        whose = np.full(len(histories), NOBODY) if users is None else users
         order = np.argsort([min(len(h), self.spec.max_history) for h in histories], kind="stable")  # little padding
         for start in range(0, len(order), USERS_PER_BLOCK):
             block = order[start : start + USERS_PER_BLOCK]
             items_BL, last_B = padded([histories[u] for u in block], self.spec.max_history)
-            users_BLD = self(items_BL.to(items_ND.device), last_B.to(items_ND.device), items_ND)
+            users_B = torch.from_numpy(whose[block].astype(np.int64))
+            users_BLD = self(*(part.to(items_ND.device) for part in (items_BL, last_B, users_B)), items_ND)
             out_UD[block] = users_BLD[torch.arange(len(block)), last_B].cpu().numpy()
         return out_UD
 
 
-def build(spec: Spec, embeddings: Artifact | None, decoder: llm.Decoder | None) -> Recommender:
-    """Fresh weights from torch's global generator, but for a pretrained `decoder` (user model llm)."""
+def spec_of(
+    params: UserModel, sequences: Sequences, max_history: int, *, items: Items = "id", head: Head | None = None
+) -> Spec:
+    """What `train_teacher` or `train_dueg` is to build for these sequences: of the sizes those that count."""
+    size = {"duorec": "sasrec"}.get(params.model, params.model)
+    return Spec(
+        items=items,
+        model=params.model,
+        num_items=sequences.num_items,
+        num_trained=sequences.num_warm,
+        max_history=max_history,
+        sasrec=params.sasrec if size == "sasrec" else None,
+        gru4rec=params.gru4rec if size == "gru4rec" else None,
+        fpmc=params.fpmc if size == "fpmc" else None,
+        num_users=len(sequences) if size == "fpmc" else None,
+        head=head if items != "id" else None,
+    )
+
+
+def user_model(spec: Spec, decoder: llm.Decoder | None) -> Model:
+    """Fresh weights from torch's global generator; of `llm` the `decoder` itself."""
     if spec.model == "llm":
         assert decoder is not None
-        model: SASRec | llm.Decoder = decoder
-    else:
-        assert spec.sasrec is not None
-        model = SASRec(**spec.sasrec.model_dump(), max_history=spec.max_history)
+        return decoder
+    if spec.model == "gru4rec":
+        assert spec.gru4rec is not None
+        return GRU4Rec(**spec.gru4rec.model_dump())
+    if spec.model == "fpmc":
+        assert spec.fpmc is not None and spec.num_users is not None
+        return FPMC(**spec.fpmc.model_dump(), num_users=spec.num_users)
+    assert spec.sasrec is not None
+    return SASRec(**spec.sasrec.model_dump(), max_history=spec.max_history)
+
+
+def build(spec: Spec, embeddings: Artifact | None, decoder: llm.Decoder | None) -> Recommender:
+    """Fresh weights from torch's global generator, but for a pretrained `decoder` (user model llm)."""
+    model = user_model(spec, decoder)
     if spec.items == "id":
         table: ItemTable = IdTable(spec.num_items, spec.num_trained, model.dim)
     else:

@@ -7,10 +7,11 @@ import torch
 
 from pipeline.artifacts import read, write
 from pipeline.errors import MolarError
+from pipeline.params.train_dueg import Alignment
 from pipeline.params.training import SASRec, Training
 from pipeline.recommender import fit as fitting
-from pipeline.recommender.alignment import Alignment
-from pipeline.recommender.fit import Aligned, fit, write_facts
+from pipeline.recommender.alignment import Aligned
+from pipeline.recommender.fit import fit, write_facts
 from pipeline.recommender.grid import Spec, build, load_recommender, save
 from tests.recommender.worlds import cyclic, sequences_of
 
@@ -29,10 +30,12 @@ def recommender(sequences, seed=0, dim=16):
     return build(spec, None, None)
 
 
-def train(sequences, scratch: Path, training=TRAINING, aligned=None, seed=0):
+def train(sequences, scratch: Path, training=TRAINING, alignment=None, seed=0):
+    """A model trained from scratch; `alignment` is made of it."""
     scratch.mkdir(parents=True, exist_ok=True)
     model = recommender(sequences, seed)
-    state = fit(model, sequences, training, seed=seed, mask_seen=False, scratch=scratch, aligned=aligned)
+    terms = [alignment(model)] if alignment else []
+    state = fit(model, sequences, training, seed=seed, mask_seen=False, scratch=scratch, terms=terms)
     return model, state
 
 
@@ -40,10 +43,11 @@ def digest(model) -> str:
     return hashlib.sha256(b"".join(t.numpy().tobytes() for t in model.state_dict().values())).hexdigest()
 
 
-def aligner(sequences, weight):
-    torch.manual_seed(5)
+def alignment(sequences, **changes):
+    """student -> Aligned with one and the same random teacher."""
     teacher = recommender(sequences, seed=9, dim=8).eval()
-    return Aligned(teacher, Alignment(16, 8, 0.3), weight, "last")
+    params = Alignment(**{"weight": 1.0, "temperature": 0.3, "positions": "last"} | changes)
+    return lambda student: Aligned(teacher, student, params)
 
 
 def test_a_certain_next_item_is_learnt(tmp_path):
@@ -55,7 +59,7 @@ def test_a_certain_next_item_is_learnt(tmp_path):
 @pytest.mark.parametrize("with_alignment", [False, True])
 def test_interrupted_and_resumed_equals_undisturbed(tmp_path, monkeypatch, with_alignment):
     sequences = cyclic(40, 12)
-    undisturbed, _ = train(sequences, tmp_path / "a", aligned=aligner(sequences, 1.0) if with_alignment else None)
+    undisturbed, _ = train(sequences, tmp_path / "a", alignment=alignment(sequences) if with_alignment else None)
     real, calls = fitting.validate, []
 
     def dies_in_the_third_epoch(*args):
@@ -66,22 +70,32 @@ def test_interrupted_and_resumed_equals_undisturbed(tmp_path, monkeypatch, with_
 
     monkeypatch.setattr(fitting, "validate", dies_in_the_third_epoch)
     with pytest.raises(KeyboardInterrupt):
-        train(sequences, tmp_path / "b", aligned=aligner(sequences, 1.0) if with_alignment else None)
+        train(sequences, tmp_path / "b", alignment=alignment(sequences) if with_alignment else None)
     monkeypatch.setattr(fitting, "validate", real)
     torch.manual_seed(123)  # whatever the new process' generator holds
-    resumed, state = train(sequences, tmp_path / "b", aligned=aligner(sequences, 1.0) if with_alignment else None)
+    resumed, state = train(sequences, tmp_path / "b", alignment=alignment(sequences) if with_alignment else None)
     assert state.epoch == TRAINING.max_epochs and len(state.curve) == TRAINING.max_epochs
     assert digest(resumed) == digest(undisturbed)
 
 
 def test_alignment_changes_training_and_leaves_the_teacher_alone(tmp_path):
     sequences = cyclic(40, 12)
-    aligned = aligner(sequences, 1.0)
-    before = digest(aligned.teacher)
+    made = []
+    pulled, state = train(
+        sequences, tmp_path / "b", alignment=lambda model: made.append(alignment(sequences)(model)) or made[0]
+    )
     plain, _ = train(sequences, tmp_path / "a")
-    pulled, state = train(sequences, tmp_path / "b", aligned=aligned)
-    assert digest(plain) != digest(pulled) and digest(aligned.teacher) == before
+    assert digest(plain) != digest(pulled)
+    assert digest(made[0].teacher) == digest(recommender(sequences, seed=9, dim=8))
     assert state.curve[-1]["alignment"] < state.curve[0]["alignment"]
+
+
+@pytest.mark.parametrize("positions", ["last", "all"])
+def test_alpha_zero_is_the_unaligned_model_to_the_bit(tmp_path, positions):
+    sequences = cyclic(40, 12)
+    plain, without = train(sequences, tmp_path / "a")
+    model, state = train(sequences, tmp_path / "b", alignment=alignment(sequences, weight=0.0, positions=positions))
+    assert state.curve == without.curve and digest(model) == digest(plain)
 
 
 def test_the_best_epoch_is_kept_not_the_last(tmp_path, monkeypatch):

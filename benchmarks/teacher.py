@@ -27,6 +27,7 @@ from pipeline.params import Params, check
 from pipeline.recommender.duorec import Views
 from pipeline.recommender.fit import fit
 from pipeline.recommender.grid import build, spec_of
+from pipeline.recommender.objective import Objective
 from pipeline.retrieval.metrics import ndcg_at, recall_at
 from pipeline.retrieval.rank import target_ranks
 from stages.preset import PRESETS, apply
@@ -49,7 +50,16 @@ def train(params: Params, sequences: Sequences, seed: int) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as scratch:
         mask = params.protocol.mask_seen
         terms = [Views(model, sequences, teacher.duorec, seed)] if teacher.model == "duorec" else []
-        state = fit(model, sequences, teacher.training, seed=seed, mask_seen=mask, scratch=Path(scratch), terms=terms)
+        state = fit(
+            model,
+            sequences,
+            teacher.training,
+            seed=seed,
+            mask_seen=mask,
+            scratch=Path(scratch),
+            objective=Objective(teacher.objective, sequences.training_counts()[: sequences.num_warm], seed),
+            terms=terms,
+        )
     queries = sequences.queries("test")
     histories = queries.histories(sequences)
     users, items = model.user_vectors(histories, queries.user), model.item_vectors()

@@ -24,6 +24,7 @@ def main() -> None:
     from pipeline.recommender.fit import Term, fit, write_facts
     from pipeline.recommender.grid import build, load_recommender, save, spec_of
     from pipeline.recommender.llm import decoder_of
+    from pipeline.recommender.objective import Objective
 
     params = load_params()
     dueg = params.train_dueg
@@ -51,6 +52,7 @@ def main() -> None:
             seed=params.seed,
             mask_seen=params.protocol.mask_seen,
             scratch=scratch,
+            objective=Objective(dueg.objective, sequences.training_counts()[: sequences.num_warm], params.seed),
             terms=terms,
             description="dueg",
         )

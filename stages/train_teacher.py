@@ -22,6 +22,7 @@ def main() -> None:
     from pipeline.recommender.duorec import Views
     from pipeline.recommender.fit import fit, write_facts
     from pipeline.recommender.grid import build, save, spec_of
+    from pipeline.recommender.objective import Objective
 
     params = load_params()
     settings = params.train_teacher
@@ -38,6 +39,7 @@ def main() -> None:
             seed=params.seed,
             mask_seen=params.protocol.mask_seen,
             scratch=scratch,
+            objective=Objective(settings.objective, sequences.training_counts()[: sequences.num_warm], params.seed),
             terms=[Views(teacher, sequences, settings.duorec, params.seed)] if settings.model == "duorec" else [],
             description="teacher",
         )

@@ -56,12 +56,26 @@ class DuoRec(Section):
     temperature: float = Field(gt=0)
 
 
+class Objective(Section):
+    """What a target is to score higher than; pipeline/recommender/objective.py has the formulas."""
+
+    kind: Literal["softmax", "sampled", "nce", "bce", "gbce"]
+    negatives: int = Field(ge=1)  # of sampled, nce and gbce; bce has one, softmax all
+    draw: Literal["uniform", "popularity"]  # of negatives, from trained items
+    drawn_per: Literal["batch", "position"]  # who shares negatives; those of bce are each position's own
+    log_q: bool  # of sampled: correct for how likely a negative was drawn?
+    temperature: float = Field(gt=0, le=1)  # of nce, at the start
+    same: float = Field(gt=0, le=1)  # of nce: a negative with a higher cosine to the target is none
+    calibration: float = Field(ge=0, le=1)  # of gbce: t
+
+
 class UserModel(Section):
-    """Every user model's sizes, of which those of `model` are read."""
+    """Every user model's sizes, of which those of `model` are read, and how it is trained."""
 
     model: ModelName
     sasrec: SASRec
     gru4rec: Gru4Rec
     fpmc: Fpmc
     duorec: DuoRec
+    objective: Objective
     training: Training

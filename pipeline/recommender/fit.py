@@ -30,7 +30,7 @@ from pipeline.progress import bar
 from pipeline.recommender.averaging import WeightAverage
 from pipeline.recommender.batches import Batch, collate, epoch_batches
 from pipeline.recommender.grid import Recommender
-from pipeline.recommender.objective import full_softmax
+from pipeline.recommender.objective import Objective
 from pipeline.retrieval.metrics import ndcg_at, recall_at
 from pipeline.retrieval.rank import target_ranks
 
@@ -69,6 +69,7 @@ def fit(
     seed: int,
     mask_seen: bool,
     scratch: Path,
+    objective: Objective,
     terms: Sequence[Term] = (),
     description: str = "train",
 ) -> Progress:
@@ -80,7 +81,8 @@ def fit(
         raise MolarError("no user has two training interactions: nothing to learn from; see data/catalog/summary.json")
     device = next(recommender.parameters()).device
     terms = [term for term in terms if term.weight]
-    modules = torch.nn.ModuleList([recommender, *(term.module for term in terms if term.module is not None)])
+    of_terms = [term.module for term in terms if term.module is not None]
+    modules = torch.nn.ModuleList([recommender, *of_terms, objective.to(device)])
     optimiser = torch.optim.AdamW(
         [p for p in modules.parameters() if p.requires_grad],
         lr=training.learning_rate,
@@ -90,6 +92,7 @@ def fit(
         epoch_batches, sequences, recommender.spec.max_history, training.batch_size, training.batch_of, seed
     )
     steps = len(batches(0))
+    total = steps * training.max_epochs
     average = WeightAverage(modules, training.average_epochs, steps)
     state, best = _restore(scratch, modules, optimiser, average)
     curve = state.curve = state.curve or []
@@ -102,8 +105,9 @@ def fit(
             losses = []
             for rows in batches(state.epoch):
                 batch = collate(sequences, rows).to(device)
-                done = state.step / (steps * training.max_epochs)
-                losses.append(_step(modules, recommender, terms, optimiser, training, batch, state, done, description))
+                loss, parts = _losses(recommender, objective, terms, batch, state.step, state.step / total)
+                losses.append(parts)
+                _step(loss, modules, optimiser, training, state, description)
                 average.update(state.step)
                 shown = ", ".join(f"{name} {value:.3f}" for name, value in losses[-1].items())
                 progress.note(f"epoch {state.epoch + 1}, {shown}, best NDCG@10 {max(state.best_ndcg, 0):.4f}")
@@ -121,26 +125,30 @@ def fit(
     return state
 
 
-def _step(
-    modules: torch.nn.Module,
-    recommender: Recommender,
-    terms: Sequence[Term],
-    optimiser: torch.optim.Optimizer,
-    training: Training,
-    batch: Batch,
-    state: Progress,
-    done: float,
-    description: str,
-) -> dict[str, float]:
-    """One optimiser step, after the share `done` of all; its losses."""
+def _losses(
+    recommender: Recommender, objective: Objective, terms: Sequence[Term], batch: Batch, step: int, done: float
+) -> tuple[Tensor, dict[str, float]]:
+    """A batch's loss after `step` steps, the share `done` of all, and its parts."""
     items_VD = recommender.table.trained()
     users_BLD = recommender(batch.inputs_BL, batch.last_B, batch.users_B, items_VD)
-    loss = full_softmax(users_BLD[batch.real_BL], items_VD, batch.targets_BL[batch.real_BL])
-    losses = {"loss": loss.item()}
+    loss: Tensor = objective(users_BLD[batch.real_BL], items_VD, batch.targets_BL[batch.real_BL], step)
+    parts = {"loss": loss.item()}
     for term in terms:
-        value, figures = term(batch, users_BLD, items_VD, state.step)
-        losses |= {term.name: value.item(), **figures}
+        value, figures = term(batch, users_BLD, items_VD, step)
+        parts |= {term.name: value.item(), **figures}
         loss = loss + term.weight_at(done) * value
+    return loss, parts
+
+
+def _step(
+    loss: Tensor,
+    modules: torch.nn.Module,
+    optimiser: torch.optim.Optimizer,
+    training: Training,
+    state: Progress,
+    description: str,
+) -> None:
+    """One optimiser step down `loss`."""
     state.step += 1
     if not math.isfinite(loss.item()):
         raise MolarError(
@@ -153,7 +161,6 @@ def _step(
     loss.backward()
     torch.nn.utils.clip_grad_norm_(modules.parameters(), training.clip_norm)
     optimiser.step()
-    return losses
 
 
 def validate(recommender: Recommender, sequences: Sequences, mask_seen: bool) -> tuple[float, float]:

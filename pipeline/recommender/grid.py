@@ -22,6 +22,7 @@ import torch
 from pydantic import BaseModel, ConfigDict
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from pipeline.artifacts import Artifact, write_json
 from pipeline.catalog.catalogue import Sequences
@@ -57,6 +58,7 @@ class Spec(BaseModel):
     fpmc: Fpmc | None = None
     num_users: int | None = None  # that fpmc has factors of
     head: Head | None = None
+    cosine: bool = False  # users and items are compared by cosine, not by dot product
 
 
 class Recommender(nn.Module):
@@ -82,10 +84,14 @@ class Recommender(nn.Module):
         known = self.spec.num_items if self.spec.items != "id" else self.spec.num_trained
         return np.arange(self.spec.num_items) < known
 
+    def compared(self, vectors: Tensor) -> Tensor:
+        """Users or items as dot products compare them: of length 1 where cosine is what was trained."""
+        return F.normalize(vectors, dim=-1) if self.spec.cosine else vectors
+
     @torch.no_grad()
     def item_vectors(self) -> np.ndarray:
         """(N, D) float32."""
-        return self.eval().table.everything().cpu().numpy()
+        return self.compared(self.eval().table.everything()).cpu().numpy()
 
     @torch.no_grad()
     def user_vectors(self, histories: Sequence[np.ndarray], users: np.ndarray | None = None) -> np.ndarray:
@@ -102,7 +108,7 @@ class Recommender(nn.Module):
             items_BL, last_B = padded([histories[u] for u in block], self.spec.max_history)
             users_B = torch.from_numpy(whose[block].astype(np.int64))
             users_BLD = self(*(part.to(items_ND.device) for part in (items_BL, last_B, users_B)), items_ND)
-            out_UD[block] = users_BLD[torch.arange(len(block)), last_B].cpu().numpy()
+            out_UD[block] = self.compared(users_BLD[torch.arange(len(block)), last_B]).cpu().numpy()
         return out_UD
 
 
@@ -122,6 +128,7 @@ def spec_of(
         fpmc=params.fpmc if size == "fpmc" else None,
         num_users=len(sequences) if size == "fpmc" else None,
         head=head if items != "id" else None,
+        cosine=params.objective.kind == "nce",
     )
 
 

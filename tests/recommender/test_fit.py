@@ -8,8 +8,9 @@ import torch
 from pipeline.artifacts import read, write
 from pipeline.errors import MolarError
 from pipeline.params.train_dueg import Alignment
-from pipeline.params.training import SASRec, Training
+from pipeline.params.training import Objective, SASRec, Training
 from pipeline.recommender import fit as fitting
+from pipeline.recommender import objective as objectives
 from pipeline.recommender.alignment import Aligned
 from pipeline.recommender.fit import fit, write_facts
 from pipeline.recommender.grid import Spec, build, load_recommender, save
@@ -21,6 +22,16 @@ TRAINING = Training(
 )  # fmt: skip
 
 
+SOFTMAX = Objective(
+    kind="softmax", negatives=4, draw="uniform", drawn_per="batch", log_q=True, temperature=0.1, same=0.99,
+    calibration=0.75,
+)  # fmt: skip
+
+
+def objective_of(sequences, params, seed):
+    return objectives.Objective(params, sequences.training_counts()[: sequences.num_warm], seed)
+
+
 def recommender(sequences, seed=0, dim=16):
     torch.manual_seed(seed)
     spec = Spec(
@@ -30,12 +41,15 @@ def recommender(sequences, seed=0, dim=16):
     return build(spec, None, None)
 
 
-def train(sequences, scratch: Path, training=TRAINING, alignment=None, seed=0):
+def train(sequences, scratch: Path, training=TRAINING, alignment=None, seed=0, objective=SOFTMAX):
     """A model trained from scratch; `alignment` is made of it."""
     scratch.mkdir(parents=True, exist_ok=True)
     model = recommender(sequences, seed)
     terms = [alignment(model)] if alignment else []
-    state = fit(model, sequences, training, seed=seed, mask_seen=False, scratch=scratch, terms=terms)
+    state = fit(
+        model, sequences, training, seed=seed, mask_seen=False, scratch=scratch, terms=terms,
+        objective=objective_of(sequences, objective, seed),
+    )  # fmt: skip
     return model, state
 
 
@@ -56,10 +70,23 @@ def test_a_certain_next_item_is_learnt(tmp_path):
     assert state.curve[-1]["loss"] < 0.3 * state.curve[0]["loss"]
 
 
+@pytest.mark.parametrize("kind", ["sampled", "nce", "bce", "gbce"])
+def test_every_objective_learns_a_certain_next_item(tmp_path, kind):
+    longer = TRAINING.model_copy(update={"max_epochs": 12, "patience": 12})
+    objective = SOFTMAX.model_copy(update={"kind": kind, "drawn_per": "position"})
+    _, state = train(cyclic(80, 12), tmp_path, longer, objective=objective)
+    assert state.best_ndcg > 0.85
+
+
 @pytest.mark.parametrize("with_alignment", [False, True])
 def test_interrupted_and_resumed_equals_undisturbed(tmp_path, monkeypatch, with_alignment):
     sequences = cyclic(40, 12)
-    undisturbed, _ = train(sequences, tmp_path / "a", alignment=alignment(sequences) if with_alignment else None)
+
+    def training(scratch):
+        kind, aligned = ("nce", alignment(sequences)) if with_alignment else ("softmax", None)
+        return train(sequences, scratch, alignment=aligned, objective=SOFTMAX.model_copy(update={"kind": kind}))
+
+    undisturbed, _ = training(tmp_path / "a")
     real, calls = fitting.validate, []
 
     def dies_in_the_third_epoch(*args):
@@ -70,10 +97,10 @@ def test_interrupted_and_resumed_equals_undisturbed(tmp_path, monkeypatch, with_
 
     monkeypatch.setattr(fitting, "validate", dies_in_the_third_epoch)
     with pytest.raises(KeyboardInterrupt):
-        train(sequences, tmp_path / "b", alignment=alignment(sequences) if with_alignment else None)
+        training(tmp_path / "b")
     monkeypatch.setattr(fitting, "validate", real)
     torch.manual_seed(123)  # whatever the new process' generator holds
-    resumed, state = train(sequences, tmp_path / "b", alignment=alignment(sequences) if with_alignment else None)
+    resumed, state = training(tmp_path / "b")
     assert state.epoch == TRAINING.max_epochs and len(state.curve) == TRAINING.max_epochs
     assert digest(resumed) == digest(undisturbed)
 
@@ -113,7 +140,10 @@ def test_a_diverging_loss_stops_with_epoch_and_step(tmp_path):
     model = recommender(sequences)
     model.table.weight.data[0] = float("inf")
     with pytest.raises(MolarError) as error:
-        fit(model, sequences, TRAINING, seed=0, mask_seen=False, scratch=tmp_path, description="teacher")
+        fit(
+            model, sequences, TRAINING, seed=0, mask_seen=False, scratch=tmp_path, description="teacher",
+            objective=objective_of(sequences, SOFTMAX, 0),
+        )  # fmt: skip
     assert str(error.value) == (
         "teacher: the loss is nan at epoch 1, step 1: lower training.learning_rate (0.01) or clip_norm (1)"
     )

@@ -6,7 +6,6 @@ from pipeline.recommender.fpmc import FPMC, NOBODY
 from pipeline.recommender.gru4rec import GRU4Rec
 from pipeline.recommender.item_table import FeatureTable, IdTable
 from pipeline.recommender.llm import decoder_of, load_decoder, save_decoder
-from pipeline.recommender.objective import full_softmax
 from pipeline.recommender.sasrec import SASRec
 
 
@@ -143,27 +142,3 @@ def test_an_id_table_has_zeros_for_cold_items_and_a_feature_table_has_vectors():
     assert ids.everything()[3:].abs().sum() == 0 and torch.equal(ids.everything()[:3], ids.trained())
     assert features.everything()[3:].abs().sum() > 0
     torch.testing.assert_close(features.everything()[:3], features.trained())
-
-
-def test_full_softmax_equals_its_definition():
-    torch.manual_seed(0)
-    users, items, targets = torch.randn(3, 4), torch.randn(5, 4), torch.tensor([0, 4, 2])
-    by_hand = 0.0
-    for user, target in zip(users, targets, strict=True):
-        scores = [float(user @ item) for item in items]
-        by_hand -= scores[target] - torch.logsumexp(torch.tensor(scores), 0).item()
-    assert full_softmax(users, items, targets).item() == pytest.approx(by_hand / 3, rel=1e-5)
-
-
-def test_full_softmax_in_blocks_has_the_plain_loss_s_gradients(monkeypatch):
-    monkeypatch.setattr("pipeline.recommender.objective.CPU_BLOCK_LOGITS", 4 * 11)  # four positions a block, 26 in all
-    torch.manual_seed(0)
-    users, items, targets = torch.randn(26, 8), torch.randn(11, 8), torch.randint(0, 11, (26,))
-    found = []
-    for loss_of in (full_softmax, lambda u, v, t: torch.nn.functional.cross_entropy(u @ v.T, t)):
-        inputs = users.clone().requires_grad_(), items.clone().requires_grad_()
-        loss = loss_of(*inputs, targets)
-        loss.backward()
-        found.append((loss.detach(), inputs[0].grad, inputs[1].grad))
-    for blocked, plain in zip(*found, strict=True):
-        torch.testing.assert_close(blocked, plain)

@@ -42,7 +42,7 @@ def main() -> None:
         terms: list[Term] = []
         if dueg.alignment.weight > 0:
             teacher = load_recommender(artifacts.read(TEACHER, "train_teacher"), None, str(device))
-            terms.append(Aligned(teacher, model, dueg.alignment))
+            terms.append(Aligned(teacher, model, dueg.alignment, params.seed))
         if dueg.model == "duorec":
             terms.append(Views(model, sequences, dueg.duorec, params.seed))
         state = fit(

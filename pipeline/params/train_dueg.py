@@ -9,11 +9,17 @@ from pipeline.params.training import UserModel
 
 
 class Alignment(Section):
-    """alpha x symmetric InfoNCE between the user vector and the frozen teacher's (paper 3.4, eq. for L_align)."""
+    """alpha x symmetric InfoNCE between the user vector and the frozen teacher's (paper 3.4, eq. for L_align), or
+    another way to bring them together."""
 
     weight: float = Field(ge=0)  # alpha; 0 is the unaligned model
-    temperature: float = Field(gt=0)
+    weight_warmup: float = Field(ge=0, le=1)  # share of all epochs over which alpha grows linearly from 0
+    kind: Literal["infonce", "mse", "cosine", "scores"]
+    temperature: float = Field(gt=0)  # of infonce and scores
     positions: Literal["last", "all"]
+    queue: int = Field(ge=0)  # of infonce: pairs of earlier batches among the negatives
+    subspace: int | None = Field(ge=1)  # leading coordinates of the user vector that are aligned; None: all
+    scored_items: int = Field(ge=2)  # of scores: items drawn each step
 
 
 class Head(Section):

@@ -37,7 +37,8 @@ def test_a_float_may_be_written_1e_3_or_as_a_whole_number(params_file: Write) ->
 MISTAKES: list[tuple[dict[str, Any], str]] = [
     (  # unknown keys
         {"train_dueg": {"alignment": {"wieght": 1.0}}},
-        "unknown key train_dueg.alignment.wieght (allowed: weight, temperature, positions)",
+        "unknown key train_dueg.alignment.wieght (allowed: weight, weight_warmup, kind, "
+        "temperature, positions, queue, subspace, scored_items)",
     ),
     (
         {"protokol": {}},

@@ -60,8 +60,11 @@ def digest(model) -> str:
 def alignment(sequences, **changes):
     """student -> Aligned with one and the same random teacher."""
     teacher = recommender(sequences, seed=9, dim=8).eval()
-    params = Alignment(**{"weight": 1.0, "temperature": 0.3, "positions": "last"} | changes)
-    return lambda student: Aligned(teacher, student, params)
+    defaults = {
+        "weight": 1.0, "weight_warmup": 0.0, "kind": "infonce", "temperature": 0.3, "positions": "last", "queue": 0,
+        "subspace": None, "scored_items": 8,
+    }  # fmt: skip
+    return lambda student: Aligned(teacher, student, Alignment(**defaults | changes), seed=0)
 
 
 def test_a_certain_next_item_is_learnt(tmp_path):
@@ -83,7 +86,7 @@ def test_interrupted_and_resumed_equals_undisturbed(tmp_path, monkeypatch, with_
     sequences = cyclic(40, 12)
 
     def training(scratch):
-        kind, aligned = ("nce", alignment(sequences)) if with_alignment else ("softmax", None)
+        kind, aligned = ("nce", alignment(sequences, queue=20)) if with_alignment else ("softmax", None)
         return train(sequences, scratch, alignment=aligned, objective=SOFTMAX.model_copy(update={"kind": kind}))
 
     undisturbed, _ = training(tmp_path / "a")
@@ -117,12 +120,21 @@ def test_alignment_changes_training_and_leaves_the_teacher_alone(tmp_path):
     assert state.curve[-1]["alignment"] < state.curve[0]["alignment"]
 
 
+@pytest.mark.parametrize("kind", ["infonce", "mse", "cosine", "scores"])
 @pytest.mark.parametrize("positions", ["last", "all"])
-def test_alpha_zero_is_the_unaligned_model_to_the_bit(tmp_path, positions):
-    sequences = cyclic(40, 12)
-    plain, without = train(sequences, tmp_path / "a")
-    model, state = train(sequences, tmp_path / "b", alignment=alignment(sequences, weight=0.0, positions=positions))
+def test_alpha_zero_is_the_unaligned_model_to_the_bit(tmp_path, positions, kind):
+    sequences, three_epochs = cyclic(40, 12), TRAINING.model_copy(update={"max_epochs": 3})
+    plain, without = train(sequences, tmp_path / "a", three_epochs)
+    of = alignment(sequences, weight=0.0, positions=positions, kind=kind, queue=9)
+    model, state = train(sequences, tmp_path / "b", three_epochs, alignment=of)
     assert state.curve == without.curve and digest(model) == digest(plain)
+
+
+@pytest.mark.parametrize("kind", ["mse", "cosine", "scores"])
+def test_every_kind_of_alignment_brings_the_two_together(tmp_path, kind):
+    sequences = cyclic(40, 12)
+    _, state = train(sequences, tmp_path, alignment=alignment(sequences, kind=kind, weight=10.0))
+    assert state.curve[-1]["alignment"] < state.curve[0]["alignment"]
 
 
 def test_the_best_epoch_is_kept_not_the_last(tmp_path, monkeypatch):

@@ -22,7 +22,7 @@ def main() -> None:
     from pipeline.recommender.alignment import Aligned
     from pipeline.recommender.duorec import Views
     from pipeline.recommender.fit import Term, fit, write_facts
-    from pipeline.recommender.grid import build, load_recommender, save, spec_of
+    from pipeline.recommender.grid import build, load_recommender, save, spec_of, with_second_token
     from pipeline.recommender.llm import decoder_of
     from pipeline.recommender.objective import Objective
 
@@ -40,9 +40,12 @@ def main() -> None:
             decoder = decoder_of(mirm, pretrained=dueg.decoder.initial == "mirm", dropout=dueg.decoder.dropout)
         model = build(spec, embeddings, decoder).to(device)
         terms: list[Term] = []
-        if dueg.alignment.weight > 0:
+        if dueg.alignment.weight > 0 or dueg.second_token == "teacher":
             teacher = load_recommender(artifacts.read(TEACHER, "train_teacher"), None, str(device))
-            terms.append(Aligned(teacher, model, dueg.alignment, params.seed))
+            if dueg.second_token == "teacher":
+                model = with_second_token(model, teacher)
+            if dueg.alignment.weight > 0:
+                terms.append(Aligned(teacher, model, dueg.alignment, params.seed))
         if dueg.model == "duorec":
             terms.append(Views(model, sequences, dueg.duorec, params.seed))
         state = fit(

@@ -119,7 +119,7 @@ def embed_items(params: Params, counts: Counts, size: Size) -> Work:
 def train_teacher(params: Params, counts: Counts) -> Work:
     """The ID-based model."""
     model = user_model(params.train_teacher, params.protocol.max_history, counts.users)
-    return _training("train_teacher", params, params.train_teacher.training, counts, model, None, 0)
+    return _training("train_teacher", params, params.train_teacher.training, counts, model, 0, True, 0)
 
 
 def train_dueg(params: Params, counts: Counts, size: Size) -> Work:
@@ -129,10 +129,12 @@ def train_dueg(params: Params, counts: Counts, size: Size) -> Work:
         model = Model(size.decoder, size.hidden)
     else:
         model = user_model(dueg, params.protocol.max_history, counts.users)
-    head = dueg.head.hidden * (size.hidden + model.width) if dueg.items == "mirm" else None
+    inner = dueg.head.hidden
+    layers = size.hidden * model.width if dueg.head.kind == "linear" else inner * (size.hidden + model.width)
+    ids, head = dueg.items != "mirm", layers if "mirm" in dueg.items else 0
     aligned = user_model(params.train_teacher, params.protocol.max_history, counts.users).parameters
     return _training(
-        "train_dueg", params, dueg.training, counts, model, head, aligned if dueg.alignment.weight > 0 else 0
+        "train_dueg", params, dueg.training, counts, model, head, ids, aligned if dueg.alignment.weight > 0 else 0
     )
 
 
@@ -159,18 +161,18 @@ def user_model(params: UserModel, max_history: int, users: int) -> Model:
 
 
 def _training(
-    stage: str, params: Params, training: Training, counts: Counts, model: Model, head: int | None, teacher: int
+    stage: str, params: Params, training: Training, counts: Counts, model: Model, head: int, ids: bool, teacher: int
 ) -> Work:
-    """`head`: parameters of the item table's head, None for a table of IDs."""
+    """`head`: parameters of the item table's head; `ids`: is there a table of IDs?"""
     history = params.protocol.max_history
     targets = max(counts.training - counts.users, 0)
     windows = max(counts.users, targets / history)
     batches = math.ceil((windows if training.batch_of == "windows" else targets) / training.batch_size)
     validated = min(counts.interactions, counts.users * history)
     table = counts.warm * model.width
-    epoch = 6 * (model.parameters + table) * targets + 6 * (head or 0) * counts.warm * batches
+    epoch = 6 * (model.parameters + table) * targets + 6 * head * counts.warm * batches
     epoch += 2 * teacher * targets + 2 * model.parameters * validated + 2 * table * counts.users
-    weights = model.parameters + model.factors + (table if head is None else head)
+    weights = model.parameters + model.factors + head + (table if ids else 0)
     return Work(
         stage,
         f"up to {training.max_epochs} epochs x {targets:,} targets",

@@ -23,8 +23,9 @@ class Alignment(Section):
 
 
 class Head(Section):
-    """Two-layer GELU head shared by inputs and targets."""
+    """From content to item vectors, shared by inputs and targets."""
 
+    kind: Literal["linear", "two-layer"]  # two-layer: with a GELU between
     hidden: int = Field(ge=4)
     dropout: float = Field(ge=0, lt=1)
 
@@ -37,7 +38,8 @@ class Decoder(Section):
 
 
 class TrainDueg(UserModel):
-    items: Literal["mirm", "id"]
+    items: Literal["mirm", "id", "id+mirm"]
     decoder: Decoder
+    second_token: Literal["none", "teacher"]  # of model llm: the teacher's item vector after the item's own
     head: Head
     alignment: Alignment

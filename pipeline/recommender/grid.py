@@ -19,13 +19,14 @@ from typing import Literal
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pipeline.artifacts import Artifact, write_json
 from pipeline.catalog.catalogue import Sequences
+from pipeline.errors import MolarError
 from pipeline.mirm.shards import conditioned
 from pipeline.params.train_dueg import Head
 from pipeline.params.training import Fpmc, Gru4Rec, ModelName, UserModel
@@ -34,13 +35,14 @@ from pipeline.recommender import llm
 from pipeline.recommender.batches import padded
 from pipeline.recommender.fpmc import FPMC, NOBODY
 from pipeline.recommender.gru4rec import GRU4Rec
-from pipeline.recommender.item_table import FeatureTable, IdTable, ItemTable
+from pipeline.recommender.item_table import FeatureTable, IdTable, ItemTable, SumTable
 from pipeline.recommender.sasrec import SASRec
+from pipeline.recommender.second_token import SecondToken
 
 USERS_PER_BLOCK = 256  # of a forward pass without gradients
 
 Model = SASRec | GRU4Rec | FPMC | llm.Decoder
-Items = Literal["id", "mirm"]
+Items = Literal["id", "mirm", "id+mirm"]
 
 
 class Spec(BaseModel):
@@ -58,21 +60,26 @@ class Spec(BaseModel):
     fpmc: Fpmc | None = None
     num_users: int | None = None  # that fpmc has factors of
     head: Head | None = None
+    second_token: int | None = None  # width of the teacher's item vectors, where each item has them as a second token
     cosine: bool = False  # users and items are compared by cosine, not by dot product
 
 
 class Recommender(nn.Module):
     """(item table, user model). Deterministic in eval mode; see `pipeline.recommender.fit` for training."""
 
-    def __init__(self, spec: Spec, table: ItemTable, model: Model) -> None:
+    def __init__(self, spec: Spec, table: ItemTable, model: Model, second: SecondToken | None = None) -> None:
         super().__init__()
-        self.spec, self.table, self.model = spec, table, model
+        self.spec, self.table, self.model, self.second = spec, table, model, second
 
     def forward(self, inputs_BL: Tensor, last_B: Tensor, users_B: Tensor, items_VD: Tensor) -> Tensor:
         """User vectors at every position (B, L, D) of rows of `users_B` that end at `last_B`; `items_VD` is the table,
         computed once per step."""
-        users_BLD: Tensor = self.model(items_VD[inputs_BL], last_B, users_B)
-        return users_BLD
+        items_BLD = items_VD[inputs_BL]
+        if self.second is None:
+            users_BLD: Tensor = self.model(items_BLD, last_B, users_B)
+            return users_BLD
+        tokens_BMD: Tensor = self.model(self.second(items_BLD, inputs_BL), 2 * last_B + 1, users_B)
+        return tokens_BMD[:, 1::2]  # after an item's second token both have been read
 
     @property
     def num_items(self) -> int:
@@ -150,13 +157,26 @@ def user_model(spec: Spec, decoder: llm.Decoder | None) -> Model:
 def build(spec: Spec, embeddings: Artifact | None, decoder: llm.Decoder | None) -> Recommender:
     """Fresh weights from torch's global generator, but for a pretrained `decoder` (user model llm)."""
     model = user_model(spec, decoder)
+    second = SecondToken(torch.zeros(spec.num_items, spec.second_token), model.dim) if spec.second_token else None
+    return Recommender(spec, item_table(spec, embeddings, model.dim), model, second)
+
+
+def item_table(spec: Spec, embeddings: Artifact | None, dim: int) -> ItemTable:
+    """Fresh weights from torch's global generator, over the frozen features of `embeddings`."""
     if spec.items == "id":
-        table: ItemTable = IdTable(spec.num_items, spec.num_trained, model.dim)
-    else:
-        assert spec.head is not None and embeddings is not None
-        features_NF = torch.from_numpy(conditioned(embeddings))
-        table = FeatureTable(features_NF, spec.num_trained, spec.head.hidden, model.dim, spec.head.dropout)
-    return Recommender(spec, table, model)
+        return IdTable(spec.num_items, spec.num_trained, dim)
+    assert spec.head is not None and embeddings is not None
+    features_NF = torch.from_numpy(conditioned(embeddings))
+    content = FeatureTable(features_NF, spec.num_trained, dim, **spec.head.model_dump())
+    return content if spec.items == "mirm" else SumTable(IdTable(spec.num_items, spec.num_trained, dim), content)
+
+
+def with_second_token(recommender: Recommender, teacher: Recommender) -> Recommender:
+    """The same table and user model, which from now on reads the teacher's item vector after each item's own."""
+    vectors_NE = torch.from_numpy(teacher.item_vectors())
+    second = SecondToken(vectors_NE, recommender.model.dim).to(next(recommender.parameters()).device)
+    spec = recommender.spec.model_copy(update={"second_token": vectors_NE.shape[1]})
+    return Recommender(spec, recommender.table, recommender.model, second)
 
 
 def save(recommender: Recommender, directory: Path) -> None:
@@ -172,9 +192,13 @@ def save(recommender: Recommender, directory: Path) -> None:
 def load_recommender(artifact: Artifact, embeddings: Artifact | None, device: str = "cpu") -> Recommender:
     """The recommender that `train_teacher` or `train_dueg` saved, in eval mode.
 
-    Raises MolarError where a file is missing or corrupted.
+    Raises MolarError where a file is missing or corrupted, or was written by code that knew other parts.
     """
-    spec = Spec.model_validate(json.loads(artifact.file("recommender.json").read_text("utf-8")))
+    path = artifact.file("recommender.json")
+    try:
+        spec = Spec.model_validate(json.loads(path.read_text("utf-8")))
+    except ValidationError:
+        raise MolarError(f"{path} is of another version of this project: run `dvc repro {artifact.stage}`") from None
     decoder = llm.load_decoder(artifact.verified() / "decoder") if spec.model == "llm" else None
     recommender = build(spec, embeddings, decoder)
     missing, unexpected = recommender.load_state_dict(load_file(artifact.file("model.safetensors")), strict=False)

@@ -87,6 +87,14 @@ MISTAKES: list[tuple[dict[str, Any], str]] = [
         "embed_items.modality = 'text+image' was never shown to a MIRM fine-tuned with finetune_mirm.modality = 'text'"
         ": choose text",
     ),
+    (
+        {"train_dueg": {"model": "gru4rec", "second_token": "teacher"}},
+        "train_dueg.second_token = 'teacher' needs train_dueg.model = 'llm', not 'gru4rec'",
+    ),
+    (
+        {"train_teacher": {"model": "llm"}},
+        "train_teacher.model = 'llm': should be 'sasrec', 'gru4rec', 'fpmc' or 'duorec'",
+    ),
     ({"embed_items": {"encoder": "text"}}, "embed_items.encoder = 'text' needs embed_items.text_encoder.model"),
     (
         {"embed_items": {"encoder": "text+image", "text_encoder": {"model": "a/b"}}},

@@ -4,9 +4,10 @@ from transformers import AutoModel, Qwen2VLConfig, Qwen2VLForConditionalGenerati
 
 from pipeline.recommender.fpmc import FPMC, NOBODY
 from pipeline.recommender.gru4rec import GRU4Rec
-from pipeline.recommender.item_table import FeatureTable, IdTable
+from pipeline.recommender.item_table import FeatureTable, IdTable, SumTable
 from pipeline.recommender.llm import decoder_of, load_decoder, save_decoder
 from pipeline.recommender.sasrec import SASRec
+from pipeline.recommender.second_token import SecondToken
 
 
 def tiny_mirm(directory):
@@ -138,7 +139,29 @@ def test_a_saved_decoder_opens_in_plain_transformers(mirm, tmp_path):
 
 
 def test_an_id_table_has_zeros_for_cold_items_and_a_feature_table_has_vectors():
-    ids, features = IdTable(5, 3, 4), FeatureTable(torch.randn(5, 6), 3, 8, 4, 0.0)
+    ids, features = IdTable(5, 3, 4), FeatureTable(torch.randn(5, 6), 3, 4, "two-layer", 8, 0.0)
     assert ids.everything()[3:].abs().sum() == 0 and torch.equal(ids.everything()[:3], ids.trained())
     assert features.everything()[3:].abs().sum() > 0
     torch.testing.assert_close(features.everything()[:3], features.trained())
+
+
+@pytest.mark.parametrize("kind", ["linear", "two-layer"])
+def test_a_sum_of_ids_and_content_is_content_alone_for_cold_items(kind):
+    torch.manual_seed(0)
+    ids, content = IdTable(5, 3, 4), FeatureTable(torch.randn(5, 6), 3, 4, kind, 8, 0.0)
+    both = SumTable(ids, content)
+    torch.testing.assert_close(both.trained(), ids.weight + content.trained())
+    assert torch.equal(both.everything()[3:], content.everything()[3:])
+    torch.testing.assert_close(both.everything()[:3], both.trained())
+    line = content.features_NF[0] + content.features_NF[1]
+    bend = content.head(line) - content.everything()[0] - content.everything()[1] + content.head(torch.zeros(6))
+    assert (bend.abs().max() < 1e-5) == (kind == "linear")
+
+
+def test_a_second_token_stands_after_each_item_and_is_read():
+    torch.manual_seed(0)
+    second = SecondToken(torch.randn(7, 3), 4)
+    items, inputs = torch.randn(2, 5, 4), torch.randint(0, 7, (2, 5))
+    tokens = second(items, inputs)
+    assert torch.equal(tokens[:, ::2], items) and tokens.shape == (2, 10, 4)
+    torch.testing.assert_close(tokens[1, 7], second.map(second.vectors_NE[inputs[1, 3]]))

@@ -68,6 +68,7 @@ class Model:
     parameters: int  # that every target goes through
     width: int
     factors: int = 0  # of users, looked up and not multiplied
+    reads: int = 1  # vectors of each item
 
 
 def finetune_mirm(params: Params, counts: Counts, size: Size) -> Work:
@@ -126,7 +127,7 @@ def train_dueg(params: Params, counts: Counts, size: Size) -> Work:
     """The user model over item vectors, the aligned teacher's forward passes included."""
     dueg = params.train_dueg
     if dueg.model == "llm":
-        model = Model(size.decoder, size.hidden)
+        model = Model(size.decoder, size.hidden, reads=2 if dueg.second_token == "teacher" else 1)
     else:
         model = user_model(dueg, params.protocol.max_history, counts.users)
     inner = dueg.head.hidden
@@ -170,8 +171,9 @@ def _training(
     batches = math.ceil((windows if training.batch_of == "windows" else targets) / training.batch_size)
     validated = min(counts.interactions, counts.users * history)
     table = counts.warm * model.width
-    epoch = 6 * (model.parameters + table) * targets + 6 * head * counts.warm * batches
-    epoch += 2 * teacher * targets + 2 * model.parameters * validated + 2 * table * counts.users
+    passed = model.parameters * model.reads
+    epoch = 6 * (passed + table) * targets + 6 * head * counts.warm * batches
+    epoch += 2 * teacher * targets + 2 * passed * validated + 2 * table * counts.users
     weights = model.parameters + model.factors + head + (table if ids else 0)
     return Work(
         stage,

@@ -96,6 +96,16 @@ def test_every_user_model_is_reckoned_by_its_own_parameters() -> None:
     assert fpmc.flops < gru.flops < work.train_teacher(params(train_teacher={"model": "duorec"}), COUNTS).flops
 
 
+def test_a_second_token_is_read_as_well_and_ids_are_kept_beside_a_head() -> None:
+    def done(**changes: object) -> Work:
+        return work.train_dueg(params(train_dueg={"training": {"max_epochs": 1}, **changes}), COUNTS, SIZE)
+
+    once, twice, both = done(), done(second_token="teacher"), done(items="id+mirm")
+    assert twice.flops - once.flops == 6 * 1000 * 400 + 2 * 1000 * 600
+    assert both.keeps - once.keeps == 80 * 10 * 4
+    assert once.keeps - done(head={"kind": "linear"}).keeps == (128 * 20 - 10 * 10) * 4
+
+
 def test_long_histories_make_more_batches_than_users_do() -> None:
     long = replace(COUNTS, training=50 + 60 * 1000, interactions=70_000)
     done = work.train_teacher(params(train_teacher={"training": {"batch_size": 100}}), long)

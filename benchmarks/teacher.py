@@ -24,8 +24,10 @@ from pipeline import artifacts
 from pipeline.catalog.build import build as build_catalog
 from pipeline.catalog.catalogue import Sequences, open_sequences
 from pipeline.params import Params, check
+from pipeline.recommender.duorec import Views
 from pipeline.recommender.fit import fit
-from pipeline.recommender.grid import Spec, build
+from pipeline.recommender.grid import build, spec_of
+from pipeline.recommender.objective import Objective
 from pipeline.retrieval.metrics import ndcg_at, recall_at
 from pipeline.retrieval.rank import target_ranks
 from stages.preset import PRESETS, apply
@@ -42,22 +44,25 @@ def preset_params(name: str) -> Params:
 def train(params: Params, sequences: Sequences, seed: int) -> dict[str, float]:
     """One seed's test metrics."""
     teacher = params.train_teacher
-    spec = Spec(
-        items="id",
-        model=teacher.model,
-        num_items=sequences.num_items,
-        num_trained=sequences.num_warm,
-        max_history=params.protocol.max_history,
-        sasrec=teacher.sasrec,
-    )
+    spec = spec_of(teacher, sequences, params.protocol.max_history)
     torch.manual_seed(seed)
     model = build(spec, None, None)
     with tempfile.TemporaryDirectory() as scratch:
         mask = params.protocol.mask_seen
-        state = fit(model, sequences, teacher.training, seed=seed, mask_seen=mask, scratch=Path(scratch))
+        terms = [Views(model, sequences, teacher.duorec, seed)] if teacher.model == "duorec" else []
+        state = fit(
+            model,
+            sequences,
+            teacher.training,
+            seed=seed,
+            mask_seen=mask,
+            scratch=Path(scratch),
+            objective=Objective(teacher.objective, sequences.training_counts()[: sequences.num_warm], seed),
+            terms=terms,
+        )
     queries = sequences.queries("test")
     histories = queries.histories(sequences)
-    users, items = model.user_vectors(histories), model.item_vectors()
+    users, items = model.user_vectors(histories, queries.user), model.item_vectors()
     results = {"epoch": float(state.best_epoch), "valid ndcg@10": state.best_ndcg}
     for name, seen in (("masked", histories), ("unmasked", None)):
         ranks = target_ranks(users, items, queries.target, seen=seen)

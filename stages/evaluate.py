@@ -16,6 +16,8 @@ from stages.command import command, running
 from stages.paths import CATALOG, DUEG, EMBEDDINGS, EVALUATION, INDEX, TEACHER, WORLD
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from pipeline.catalog.catalogue import Queries, Sequences
     from pipeline.recommender.evaluation import Oracle
     from pipeline.retrieval.rank import Scorer
@@ -69,9 +71,9 @@ def main() -> None:
         )
         report = results.report(found, "masked" if mask_seen else "unmasked", settings.cutoffs, settings.bootstrap)
 
-        def search(histories: evaluation.Histories) -> evaluation.Found:
+        def search(histories: evaluation.Histories, users: np.ndarray) -> evaluation.Found:
             seen = histories if mask_seen else None
-            return top_k(dueg.user_vectors(histories), items_ND, settings.top_k, seen, dueg.rankable)
+            return top_k(dueg.user_vectors(histories, users), items_ND, settings.top_k, seen, dueg.rankable)
 
         with artifacts.write(EVALUATION, queries=len(found.test.targets), users=len(sequences)) as out:
             results.write_report(out, found, report, sequences.user_ids)

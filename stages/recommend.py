@@ -29,6 +29,7 @@ def main(
     ] = None,
 ) -> None:
     """Recommend the next items for a user or a history."""
+    import numpy as np
     from rich.console import Console
 
     from pipeline import artifacts
@@ -52,8 +53,10 @@ def main(
     catalog = artifacts.read(CATALOG, "ingest")
     items = open_items(catalog)
     sequences = open_sequences(catalog)
+    row = None  # of the user; a history in its place is nobody's
     if user is not None:
-        who, chosen = f"user {user}", sequences.history(recommendation.find_user(sequences.user_ids, user))
+        row = recommendation.find_user(sequences.user_ids, user)
+        who, chosen = f"user {user}", sequences.history(row)
     elif history:
         who, chosen = "this history", recommendation.find_items(items, history)
 
@@ -62,14 +65,14 @@ def main(
     built = index.read(artifacts.read(INDEX, "build_index").file("items.faiss"))
     searcher = index.Searcher(built, dueg.item_vectors(), device)
 
-    def search(histories: Histories) -> Found:
-        return searcher.search(dueg.user_vectors(histories), k, histories if leave_out else None)
+    def search(histories: Histories, users: np.ndarray | None) -> Found:
+        return searcher.search(dueg.user_vectors(histories, users), k, histories if leave_out else None)
 
     if all_users is not None:
         written = results.write_lists(all_users, lists(sequences, search), items.item_ids)
         say(f"lists of {written:,} users -> {all_users}")
         return
-    found, scores = search([chosen])
+    found, scores = search([chosen], None if row is None else np.array([row]))
     real = found[0] >= 0
     before = recommendation.cards(items, chosen.tolist(), None, pictures=html is not None)
     after = recommendation.cards(items, found[0][real].tolist(), scores[0][real].tolist(), pictures=html is not None)

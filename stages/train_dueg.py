@@ -20,10 +20,12 @@ def main() -> None:
     from pipeline.device import pick
     from pipeline.live import Live
     from pipeline.params import load_params, load_runtime
-    from pipeline.recommender.alignment import Alignment
-    from pipeline.recommender.fit import Aligned, fit, write_facts
-    from pipeline.recommender.grid import Spec, build, load_recommender, save
+    from pipeline.recommender.alignment import Aligned
+    from pipeline.recommender.duorec import Views
+    from pipeline.recommender.fit import Term, fit, write_facts
+    from pipeline.recommender.grid import build, load_recommender, save, spec_of, with_second_token
     from pipeline.recommender.llm import decoder_of
+    from pipeline.recommender.objective import Objective
 
     params = load_params()
     dueg = params.train_dueg
@@ -31,26 +33,22 @@ def main() -> None:
     with running("train_dueg") as run, run.scratch() as scratch:
         sequences = open_sequences(artifacts.read(CATALOG, "ingest"))
         embeddings = artifacts.read(EMBEDDINGS, "embed_items")
-        spec = Spec(
-            items=dueg.items,
-            model=dueg.model,
-            num_items=sequences.num_items,
-            num_trained=sequences.num_warm,
-            max_history=params.protocol.max_history,
-            sasrec=dueg.sasrec if dueg.model == "sasrec" else None,
-            head=dueg.head if dueg.items != "id" else None,
-        )
+        spec = spec_of(dueg, sequences, params.protocol.max_history, items=dueg.items, head=dueg.head)
         torch.manual_seed(params.seed)
         decoder = None
         if dueg.model == "llm":
             mirm = artifacts.read(MIRM, "finetune_mirm").verified()
             decoder = decoder_of(mirm, pretrained=dueg.decoder.initial == "mirm", dropout=dueg.decoder.dropout)
         model = build(spec, embeddings, decoder).to(device)
-        aligned = None
-        if dueg.alignment.weight > 0:
+        terms: list[Term] = []
+        if dueg.alignment.weight > 0 or dueg.second_token == "teacher":
             teacher = load_recommender(artifacts.read(TEACHER, "train_teacher"), None, str(device))
-            loss = Alignment(model.model.dim, teacher.model.dim, dueg.alignment.temperature).to(device)
-            aligned = Aligned(teacher, loss, dueg.alignment.weight, dueg.alignment.positions)
+            if dueg.second_token == "teacher":
+                model = with_second_token(model, teacher)
+            if dueg.alignment.weight > 0:
+                terms.append(Aligned(teacher, model, dueg.alignment, params.seed))
+        if dueg.model == "duorec":
+            terms.append(Views(model, sequences, dueg.duorec, params.seed))
         state = fit(
             model,
             sequences,
@@ -58,7 +56,8 @@ def main() -> None:
             seed=params.seed,
             mask_seen=params.protocol.mask_seen,
             scratch=scratch,
-            aligned=aligned,
+            objective=Objective(dueg.objective, sequences.training_counts()[: sequences.num_warm], params.seed),
+            terms=terms,
             description="dueg",
             live=Live("train_dueg"),
         )

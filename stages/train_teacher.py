@@ -1,6 +1,7 @@
-"""`train_teacher`: the ID-based model (SASRec) that is baseline and alignment teacher in one.
+"""`train_teacher`: the ID-based model (by default SASRec) that is baseline and alignment teacher in one.
 
 python -m stages.train_teacher        reads data/catalog/sequences.parquet, writes data/teacher/
+dvc exp run -S train_teacher.model=gru4rec        another one
 """
 
 import typer
@@ -19,30 +20,28 @@ def main() -> None:
     from pipeline.device import pick
     from pipeline.live import Live
     from pipeline.params import load_params, load_runtime
+    from pipeline.recommender.duorec import Views
     from pipeline.recommender.fit import fit, write_facts
-    from pipeline.recommender.grid import Spec, build, save
+    from pipeline.recommender.grid import build, save, spec_of
+    from pipeline.recommender.objective import Objective
 
     params = load_params()
+    settings = params.train_teacher
     device = pick(load_runtime())
     with running("train_teacher") as run, run.scratch() as scratch:
         sequences = open_sequences(artifacts.read(CATALOG, "ingest"))
-        spec = Spec(
-            items="id",
-            model=params.train_teacher.model,
-            num_items=sequences.num_items,
-            num_trained=sequences.num_warm,
-            max_history=params.protocol.max_history,
-            sasrec=params.train_teacher.sasrec,
-        )
+        spec = spec_of(settings, sequences, params.protocol.max_history)
         torch.manual_seed(params.seed)
         teacher = build(spec, None, None).to(device)
         state = fit(
             teacher,
             sequences,
-            params.train_teacher.training,
+            settings.training,
             seed=params.seed,
             mask_seen=params.protocol.mask_seen,
             scratch=scratch,
+            objective=Objective(settings.objective, sequences.training_counts()[: sequences.num_warm], params.seed),
+            terms=[Views(teacher, sequences, settings.duorec, params.seed)] if settings.model == "duorec" else [],
             description="teacher",
             live=Live("train_teacher"),
         )

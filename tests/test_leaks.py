@@ -30,6 +30,7 @@ from pipeline.catalog.catalogue import Sequences
 from pipeline.mirm.conditioning import fit
 from pipeline.mirm.tasks import Tasks
 from pipeline.recommender.batches import collate, epoch_batches
+from pipeline.recommender.duorec import Partners
 from tests.catalog.plain_split import (
     COLD,
     ITEMS,
@@ -138,6 +139,15 @@ def batches(sequences: Sequences, ids: list[str]) -> list[Any]:
     return seen
 
 
+def partners(sequences: Sequences, ids: list[str]) -> list[tuple[str, str]]:
+    """Every history that DuoRec can draw as another view, with whose it is."""
+    known = Partners(sequences, 3, seed=0)
+    ends = zip(known.user_T.tolist(), known.end_T.tolist(), strict=True)
+    return sorted(
+        (sequences.user_ids[user], "".join(ids[i] for i in sequences.history(user, end))) for user, end in ends
+    )
+
+
 def facing(found: Selected) -> dict[str, Any]:
     """All that training sees of a catalogue, items and users by id."""
     sequences, ids = found.sequences, [item.item_id for item in found.items]
@@ -153,6 +163,7 @@ def facing(found: Selected) -> dict[str, Any]:
         },
         "popularity": {ids[i]: int(counts_N[i]) for i in np.flatnonzero(counts_N)},
         "batches": batches(sequences, ids),
+        "partners": partners(sequences, ids),
         "examples": examples(found),
         "pairs": pairs(found),
         "whitening": mean_D.round(9).tolist(),

@@ -21,11 +21,14 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import torch
+
 from pipeline.doctor.counts import CHARACTERS_PER_TOKEN, Counts
 from pipeline.doctor.model import Size
 from pipeline.params import Params
-from pipeline.params.training import SASRec as SASRecParams
-from pipeline.params.training import Training
+from pipeline.params.training import Training, UserModel
+from pipeline.recommender.fpmc import FPMC
+from pipeline.recommender.gru4rec import GRU4Rec
 from pipeline.recommender.sasrec import SASRec
 
 ANSWER_TOKENS = 8  # of a fine-tuning answer: a title, a value or a few clauses, and the end token
@@ -62,8 +65,10 @@ class Work:
 class Model:
     """A user model, as far as cost goes."""
 
-    parameters: int
+    parameters: int  # that every target goes through
     width: int
+    factors: int = 0  # of users, looked up and not multiplied
+    reads: int = 1  # vectors of each item
 
 
 def finetune_mirm(params: Params, counts: Counts, size: Size) -> Work:
@@ -114,52 +119,62 @@ def embed_items(params: Params, counts: Counts, size: Size) -> Work:
 
 def train_teacher(params: Params, counts: Counts) -> Work:
     """The ID-based model."""
-    model = sasrec(params.train_teacher.sasrec, params.protocol.max_history)
-    return _training("train_teacher", params, params.train_teacher.training, counts, model, None, 0)
+    model = user_model(params.train_teacher, params.protocol.max_history, counts.users)
+    return _training("train_teacher", params, params.train_teacher.training, counts, model, 0, True, 0)
 
 
 def train_dueg(params: Params, counts: Counts, size: Size) -> Work:
     """The user model over item vectors, the aligned teacher's forward passes included."""
     dueg = params.train_dueg
     if dueg.model == "llm":
-        model = Model(size.decoder, size.hidden)
+        model = Model(size.decoder, size.hidden, reads=2 if dueg.second_token == "teacher" else 1)
     else:
-        model = sasrec(dueg.sasrec, params.protocol.max_history)
-    head = dueg.head.hidden * (size.hidden + model.width) if dueg.items == "mirm" else None
-    aligned = sasrec(params.train_teacher.sasrec, params.protocol.max_history).parameters
+        model = user_model(dueg, params.protocol.max_history, counts.users)
+    inner = dueg.head.hidden
+    layers = size.hidden * model.width if dueg.head.kind == "linear" else inner * (size.hidden + model.width)
+    ids, head = dueg.items != "mirm", layers if "mirm" in dueg.items else 0
+    aligned = user_model(params.train_teacher, params.protocol.max_history, counts.users).parameters
     return _training(
-        "train_dueg", params, dueg.training, counts, model, head, aligned if dueg.alignment.weight > 0 else 0
+        "train_dueg", params, dueg.training, counts, model, head, ids, aligned if dueg.alignment.weight > 0 else 0
     )
 
 
 def build_index(params: Params, counts: Counts, size: Size) -> Work:
     """No arithmetic to speak of: a vector per item on disk, HNSW's links beside it."""
-    width = size.hidden if params.train_dueg.model == "llm" else params.train_dueg.sasrec.dim
+    width = size.hidden if params.train_dueg.model == "llm" else user_model(params.train_dueg, 1, 0).width
     index = params.build_index
     links = 2 * index.hnsw_neighbours * FLOAT if index.kind == "hnsw" else 0
     keeps = counts.items * (width * FLOAT + 8 + links)  # 8: FAISS's own item numbers
     return Work("build_index", f"{counts.items:,} x {width}, {index.kind}", 0, 0, keeps, 0, Layer(1, width, "float32"))
 
 
-def sasrec(params: SASRecParams, max_history: int) -> Model:
-    """Its true parameter count."""
-    model = SASRec(**params.model_dump(), max_history=max_history)
-    return Model(sum(p.numel() for p in model.parameters()), params.dim)
+def user_model(params: UserModel, max_history: int, users: int) -> Model:
+    """Its true parameter count, of any but the LLM. DuoRec's further views are left out."""
+    with torch.device("meta"):
+        if params.model == "fpmc":
+            model: SASRec | GRU4Rec | FPMC = FPMC(params.fpmc.dim, users)
+        elif params.model == "gru4rec":
+            model = GRU4Rec(**params.gru4rec.model_dump())
+        else:
+            model = SASRec(**params.sasrec.model_dump(), max_history=max_history)
+    factors = model.likes.numel() if isinstance(model, FPMC) else 0
+    return Model(sum(p.numel() for p in model.parameters()) - factors, model.dim, factors)
 
 
 def _training(
-    stage: str, params: Params, training: Training, counts: Counts, model: Model, head: int | None, teacher: int
+    stage: str, params: Params, training: Training, counts: Counts, model: Model, head: int, ids: bool, teacher: int
 ) -> Work:
-    """`head`: parameters of the item table's head, None for a table of IDs."""
+    """`head`: parameters of the item table's head; `ids`: is there a table of IDs?"""
     history = params.protocol.max_history
     targets = max(counts.training - counts.users, 0)
     windows = max(counts.users, targets / history)
     batches = math.ceil((windows if training.batch_of == "windows" else targets) / training.batch_size)
     validated = min(counts.interactions, counts.users * history)
     table = counts.warm * model.width
-    epoch = 6 * (model.parameters + table) * targets + 6 * (head or 0) * counts.warm * batches
-    epoch += 2 * teacher * targets + 2 * model.parameters * validated + 2 * table * counts.users
-    weights = model.parameters + (table if head is None else head)
+    passed = model.parameters * model.reads
+    epoch = 6 * (passed + table) * targets + 6 * head * counts.warm * batches
+    epoch += 2 * teacher * targets + 2 * passed * validated + 2 * table * counts.users
+    weights = model.parameters + model.factors + head + (table if ids else 0)
     return Work(
         stage,
         f"up to {training.max_epochs} epochs x {targets:,} targets",

@@ -136,6 +136,8 @@ def _impossible(params: Params) -> str | None:
     for name, sasrec in (("train_teacher", params.train_teacher.sasrec), ("train_dueg", dueg.sasrec)):
         if sasrec.dim % sasrec.heads:
             return f"{name}.sasrec.dim = {sasrec.dim} is no multiple of {name}.sasrec.heads = {sasrec.heads}"
+    if dueg.second_token == "teacher" and dueg.model != "llm":
+        return f"train_dueg.second_token = 'teacher' needs train_dueg.model = 'llm', not '{dueg.model}'"
     if mirm.tiny.hidden % mirm.tiny.heads or mirm.tiny.heads % mirm.tiny.kv_heads:
         return "finetune_mirm.tiny: hidden must be a multiple of heads, and heads of kv_heads"
     if data.since is not None and data.before is not None and data.since >= data.before:

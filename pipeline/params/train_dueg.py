@@ -5,20 +5,27 @@ from typing import Literal
 from pydantic import Field
 
 from pipeline.params.section import Section
-from pipeline.params.training import SASRec, Training
+from pipeline.params.training import UserModel
 
 
 class Alignment(Section):
-    """alpha x symmetric InfoNCE between the user vector and the frozen teacher's (paper 3.4, eq. for L_align)."""
+    """alpha x symmetric InfoNCE between the user vector and the frozen teacher's (paper 3.4, eq. for L_align), or
+    another way to bring them together."""
 
     weight: float = Field(ge=0)  # alpha; 0 is the unaligned model
-    temperature: float = Field(gt=0)
+    weight_warmup: float = Field(ge=0, le=1)  # share of all epochs over which alpha grows linearly from 0
+    kind: Literal["infonce", "mse", "cosine", "scores"]
+    temperature: float = Field(gt=0)  # of infonce and scores
     positions: Literal["last", "all"]
+    queue: int = Field(ge=0)  # of infonce: pairs of earlier batches among the negatives
+    subspace: int | None = Field(ge=1)  # leading coordinates of the user vector that are aligned; None: all
+    scored_items: int = Field(ge=2)  # of scores: items drawn each step
 
 
 class Head(Section):
-    """Two-layer GELU head shared by inputs and targets."""
+    """From content to item vectors, shared by inputs and targets."""
 
+    kind: Literal["linear", "two-layer"]  # two-layer: with a GELU between
     hidden: int = Field(ge=4)
     dropout: float = Field(ge=0, lt=1)
 
@@ -30,11 +37,9 @@ class Decoder(Section):
     dropout: float = Field(ge=0, lt=1)  # on the decoder's inputs and its attention
 
 
-class TrainDueg(Section):
-    items: Literal["mirm", "id"]
-    model: Literal["llm", "sasrec"]
+class TrainDueg(UserModel):
+    items: Literal["mirm", "id", "id+mirm"]
     decoder: Decoder
-    sasrec: SASRec
+    second_token: Literal["none", "teacher"]  # of model llm: the teacher's item vector after the item's own
     head: Head
-    training: Training
     alignment: Alignment

@@ -2,11 +2,8 @@
 
 from typing import Literal
 
-from pipeline.params.section import Section
-from pipeline.params.training import SASRec, Training
+from pipeline.params.training import UserModel
 
 
-class TrainTeacher(Section):
-    model: Literal["sasrec"]
-    sasrec: SASRec
-    training: Training
+class TrainTeacher(UserModel):
+    model: Literal["sasrec", "gru4rec", "fpmc", "duorec"]  # no llm: a teacher is trained before there is a MIRM

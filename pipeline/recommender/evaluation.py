@@ -42,7 +42,7 @@ class Ranker(Protocol):
     @property
     def rankable(self) -> NDArray[np.bool_]: ...
     def item_vectors(self) -> NDArray[np.float32]: ...
-    def user_vectors(self, histories: Histories) -> NDArray[np.float32]: ...
+    def user_vectors(self, histories: Histories, users: NDArray[np.int32] | None = None) -> NDArray[np.float32]: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,13 +122,16 @@ def score_deviation(users_QD: NDArray[np.float32], items_ND: NDArray[np.float32]
 
 
 def lists(
-    sequences: Sequences, search: Callable[[Histories], Found]
+    sequences: Sequences, search: Callable[[Histories, NDArray[np.int32]], Found]
 ) -> Iterator[tuple[list[str], NDArray[np.int32], NDArray[np.float32]]]:
-    """Every user's list from the whole history, in blocks: user ids, items (U, K), scores (U, K)."""
+    """Every user's list from the whole history, in blocks: user ids, items (U, K), scores (U, K).
+
+    `search` is asked with histories and the rows of the users whose they are.
+    """
     with bar("lists", total=len(sequences), unit="users") as progress:
         for start in range(0, len(sequences), LIST_USERS):
-            users = range(start, min(start + LIST_USERS, len(sequences)))
-            items_UK, scores_UK = search([sequences.history(user) for user in users])
+            users = np.arange(start, min(start + LIST_USERS, len(sequences)), dtype=np.int32)
+            items_UK, scores_UK = search([sequences.history(int(user)) for user in users], users)
             yield [sequences.user_ids[user] for user in users], items_UK, scores_UK
             progress.advance(len(users))
 
@@ -151,12 +154,12 @@ class _Contest:
         self.sum: ScoreSum | None = None
         self.id_weight = 0.0
 
-    def users(self, histories: Histories) -> dict[str, NDArray[np.float32]]:
+    def users(self, queries: Queries, histories: Histories) -> dict[str, NDArray[np.float32]]:
         """User vectors (Q, D) of every system; the sum's only once it has been chosen."""
         users = {
             "popularity": np.ones((len(histories), 1), np.float32),
-            "teacher": self.teacher.user_vectors(histories),
-            "dueg": self.dueg.user_vectors(histories),
+            "teacher": self.teacher.user_vectors(histories, queries.user),
+            "dueg": self.dueg.user_vectors(histories, queries.user),
         }
         if self.sum is not None:
             users["sum"] = self.sum.users(users["teacher"], users["dueg"])
@@ -166,7 +169,7 @@ class _Contest:
         """Fix the weight with the best validation NDCG@10 (the first of equals); return what each weight reached."""
         validation = self.sequences.queries("validation")
         histories = validation.histories(self.sequences)
-        users, seen = self.users(histories), histories if mask_seen else None
+        users, seen = self.users(validation, histories), histories if mask_seen else None
         teacher, dueg = self.tables["teacher"], self.tables["dueg"]
         known_N = self.warm_N & teacher.rankable_N & dueg.rankable_N
         by_teacher = 1 / score_deviation(users["teacher"], teacher.items_ND[known_N])
@@ -190,7 +193,7 @@ class _Contest:
     ) -> list[Ranked]:
         """One `Ranked` per pair of candidates and oracle; user vectors are computed once for all of them."""
         histories = queries.histories(self.sequences)
-        users = self.users(histories)
+        users = self.users(queries, histories)
         lengths, counts = np.array([len(h) for h in histories]), self.counts_N[queries.target]
         results = []
         for candidates_N, oracle in among:

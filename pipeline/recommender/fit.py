@@ -1,4 +1,5 @@
-"""The one training loop: recommendation loss plus alpha x alignment, early stopping on validation NDCG@10, resume.
+"""The one training loop: recommendation loss plus weighted terms (alpha x alignment, DuoRec's contrast), early stopping
+on validation NDCG@10, resume.
 
 Promise: the result depends on params, data and seed alone. A run killed after any epoch goes on from its checkpoint
 and ends with the same bytes, because every epoch reseeds torch from (seed, epoch) and the checkpoint holds weights,
@@ -10,10 +11,11 @@ from __future__ import annotations
 import csv
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -26,39 +28,27 @@ from pipeline.errors import MolarError
 from pipeline.live import Live
 from pipeline.params.training import Training
 from pipeline.progress import bar
-from pipeline.recommender.alignment import Alignment
 from pipeline.recommender.averaging import WeightAverage
 from pipeline.recommender.batches import Batch, collate, epoch_batches
 from pipeline.recommender.grid import Recommender
-from pipeline.recommender.objective import full_softmax
+from pipeline.recommender.objective import Objective
 from pipeline.retrieval.metrics import ndcg_at, recall_at
 from pipeline.retrieval.rank import target_ranks
 
-MAX_ALIGNED = 2048  # positions that enter one alignment matrix when every position is aligned
 
+class Term(Protocol):
+    """What may be added to the recommendation loss."""
 
-@dataclass(frozen=True)
-class Aligned:
-    """What alignment adds to training: the frozen teacher, the loss with its adapter, alpha, and which positions."""
-
-    teacher: Recommender
-    loss: Alignment
-    weight: float
-    positions: str
-
-    def __call__(self, batch: Batch, users_BLD: Tensor) -> Tensor:
-        with torch.no_grad():
-            teacher_BLE = self.teacher(batch.inputs_BL, batch.last_B, self.teacher.table.trained())
-        if self.positions == "last":
-            rows, columns = torch.arange(len(users_BLD), device=users_BLD.device), batch.last_B
-        else:
-            rows, columns = batch.real_BL.nonzero(as_tuple=True)
-            if len(rows) > MAX_ALIGNED:
-                kept = torch.randperm(len(rows), device=rows.device)[:MAX_ALIGNED]
-                rows, columns = rows[kept], columns[kept]
-        return self.loss(
-            users_BLD[rows, columns], teacher_BLE[rows, columns], batch.users_B[rows], batch.targets_BL[rows, columns]
-        )
+    @property
+    def name(self) -> str: ...  # of its column in the curve
+    @property
+    def module(self) -> torch.nn.Module | None: ...  # what it trains of its own
+    @property
+    def weight(self) -> float: ...  # 0: training is exactly that without it
+    def weight_at(self, done: float) -> float: ...  # after this share of all epochs
+    def __call__(self, batch: Batch, users_BLD: Tensor, items_VD: Tensor, step: int) -> tuple[Tensor, dict[str, float]]:
+        """Its value, and figures to report beside it, of a step's user vectors and trained items."""
+        ...
 
 
 @dataclass
@@ -80,7 +70,8 @@ def fit(
     seed: int,
     mask_seen: bool,
     scratch: Path,
-    aligned: Aligned | None = None,
+    objective: Objective,
+    terms: Sequence[Term] = (),
     description: str = "train",
     live: Live | None = None,
 ) -> Progress:
@@ -92,7 +83,9 @@ def fit(
     if not (np.asarray(sequences.train_end) > 1).any():
         raise MolarError("no user has two training interactions: nothing to learn from; see data/catalog/summary.json")
     device = next(recommender.parameters()).device
-    modules = torch.nn.ModuleList([recommender, aligned.loss] if aligned else [recommender])
+    terms = [term for term in terms if term.weight]
+    of_terms = [term.module for term in terms if term.module is not None]
+    modules = torch.nn.ModuleList([recommender, *of_terms, objective.to(device)])
     optimiser = torch.optim.AdamW(
         [p for p in modules.parameters() if p.requires_grad],
         lr=training.learning_rate,
@@ -102,6 +95,7 @@ def fit(
         epoch_batches, sequences, recommender.spec.max_history, training.batch_size, training.batch_of, seed
     )
     steps = len(batches(0))
+    total = steps * training.max_epochs
     average = WeightAverage(modules, training.average_epochs, steps)
     state, best = _restore(scratch, modules, optimiser, average)
     curve = state.curve = state.curve or []
@@ -116,7 +110,9 @@ def fit(
             losses = []
             for rows in batches(state.epoch):
                 batch = collate(sequences, rows).to(device)
-                losses.append(_step(modules, recommender, aligned, optimiser, training, batch, state, description))
+                loss, parts = _losses(recommender, objective, terms, batch, state.step, state.step / total)
+                losses.append(parts)
+                _step(loss, modules, optimiser, training, state, description)
                 average.update(state.step)
                 if live is not None:
                     live.add(state.step, losses[-1], optimiser.param_groups[0]["lr"])
@@ -138,25 +134,30 @@ def fit(
     return state
 
 
+def _losses(
+    recommender: Recommender, objective: Objective, terms: Sequence[Term], batch: Batch, step: int, done: float
+) -> tuple[Tensor, dict[str, float]]:
+    """A batch's loss after `step` steps, the share `done` of all, and its parts."""
+    items_VD = recommender.table.trained()
+    users_BLD = recommender(batch.inputs_BL, batch.last_B, batch.users_B, items_VD)
+    loss: Tensor = objective(users_BLD[batch.real_BL], items_VD, batch.targets_BL[batch.real_BL], step)
+    parts = {"loss": loss.item()}
+    for term in terms:
+        value, figures = term(batch, users_BLD, items_VD, step)
+        parts |= {term.name: value.item(), **figures}
+        loss = loss + term.weight_at(done) * value
+    return loss, parts
+
+
 def _step(
+    loss: Tensor,
     modules: torch.nn.Module,
-    recommender: Recommender,
-    aligned: Aligned | None,
     optimiser: torch.optim.Optimizer,
     training: Training,
-    batch: Batch,
     state: Progress,
     description: str,
-) -> dict[str, float]:
-    """One optimiser step; its losses."""
-    items_VD = recommender.table.trained()
-    users_BLD = recommender(batch.inputs_BL, batch.last_B, items_VD)
-    loss = full_softmax(users_BLD[batch.real_BL], items_VD, batch.targets_BL[batch.real_BL])
-    losses = {"loss": loss.item()}
-    if aligned is not None:
-        align = aligned(batch, users_BLD)
-        losses["alignment"] = align.item()
-        loss = loss + aligned.weight * align
+) -> None:
+    """One optimiser step down `loss`."""
     state.step += 1
     if not math.isfinite(loss.item()):
         raise MolarError(
@@ -169,7 +170,6 @@ def _step(
     loss.backward()
     torch.nn.utils.clip_grad_norm_(modules.parameters(), training.clip_norm)
     optimiser.step()
-    return losses
 
 
 def validate(recommender: Recommender, sequences: Sequences, mask_seen: bool) -> tuple[float, float]:
@@ -177,7 +177,7 @@ def validate(recommender: Recommender, sequences: Sequences, mask_seen: bool) ->
     queries = sequences.queries("validation")
     histories = queries.histories(sequences)
     ranks_Q = target_ranks(
-        recommender.user_vectors(histories),
+        recommender.user_vectors(histories, queries.user),
         recommender.item_vectors(),
         queries.target,
         seen=histories if mask_seen else None,

@@ -2,13 +2,18 @@
 
 `IdTable` learns one vector per item (classic ID-based recommendation). `FeatureTable` sends frozen, conditioned
 content embeddings through a small trained head (WhitenRec, ICDE 2024: a two-layer head beats a linear one), so it
-has a vector for items that nobody has consumed yet.
+has a vector for items that nobody has consumed yet. `SumTable` adds the two: what content cannot tell, the ID learns.
+A cold item then has content alone, which is all that there is to know of it.
 """
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor, nn
+
+HeadKind = Literal["linear", "two-layer"]
 
 INITIAL_STD = 0.02  # of ID embeddings; RecBole's and the BERT lineage's choice
 
@@ -31,16 +36,22 @@ class IdTable(nn.Module):
 
 
 class FeatureTable(nn.Module):
-    """Frozen features (N, F) -> Linear -> GELU -> Linear -> (N, D)."""
+    """Frozen features (N, F) -> head -> (N, D): Linear -> GELU -> Linear (`two-layer`), or Linear alone (`linear`; it
+    has no use for `hidden` and `dropout`)."""
 
     features_NF: Tensor
 
-    def __init__(self, features_NF: Tensor, num_trained: int, hidden: int, dim: int, dropout: float) -> None:
+    def __init__(
+        self, features_NF: Tensor, num_trained: int, dim: int, kind: HeadKind, hidden: int, dropout: float
+    ) -> None:
         super().__init__()
         self.num_items, self.num_trained, self.dim = len(features_NF), num_trained, dim
         self.register_buffer("features_NF", features_NF, persistent=False)  # lives in the embeddings artifact
-        self.head = nn.Sequential(
-            nn.Linear(features_NF.shape[1], hidden), nn.GELU(), nn.Dropout(dropout), nn.Linear(hidden, dim)
+        width = features_NF.shape[1]
+        self.head = (
+            nn.Linear(width, dim)
+            if kind == "linear"
+            else nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Dropout(dropout), nn.Linear(hidden, dim))
         )
 
     def trained(self) -> Tensor:
@@ -50,4 +61,19 @@ class FeatureTable(nn.Module):
         return self.head(self.features_NF)
 
 
-ItemTable = IdTable | FeatureTable
+class SumTable(nn.Module):
+    """An item's ID vector, which starts near zero, plus its content's; cold items have the content's alone."""
+
+    def __init__(self, ids: IdTable, content: FeatureTable) -> None:
+        super().__init__()
+        self.num_items, self.num_trained, self.dim = ids.num_items, ids.num_trained, ids.dim
+        self.ids, self.content = ids, content
+
+    def trained(self) -> Tensor:
+        return self.ids.trained() + self.content.trained()
+
+    def everything(self) -> Tensor:
+        return self.ids.everything() + self.content.everything()
+
+
+ItemTable = IdTable | FeatureTable | SumTable

@@ -21,7 +21,7 @@ if TYPE_CHECKING:  # transformers takes seconds to import, and an ID-based recom
 class Decoder(nn.Module):
     """Item vectors (B, L, D) -> user vectors (B, L, D), D being the decoder's hidden size.
 
-    Where a row ends is all one to it: its positions are relative, and causality keeps padding out.
+    Where a row ends, and whose it is, is all one to it: its positions are relative, and causality keeps padding out.
     """
 
     def __init__(self, body: PreTrainedModel, dropout: float) -> None:
@@ -33,7 +33,7 @@ class Decoder(nn.Module):
             if hasattr(module, "attention_dropout"):
                 module.attention_dropout = dropout
 
-    def forward(self, items_BLD: Tensor, last_B: Tensor) -> Tensor:
+    def forward(self, items_BLD: Tensor, last_B: Tensor, users_B: Tensor) -> Tensor:
         inputs_BLD = F.dropout(items_BLD, self.dropout, self.training)
         return F.dropout(
             self.body(inputs_embeds=inputs_BLD, use_cache=False).last_hidden_state, self.dropout, self.training

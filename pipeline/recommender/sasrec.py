@@ -68,7 +68,7 @@ class SASRec(nn.Module):
                 nn.init.normal_(module.weight, std=0.02)
                 nn.init.zeros_(module.bias)
 
-    def forward(self, items_BLD: Tensor, last_B: Tensor) -> Tensor:
+    def forward(self, items_BLD: Tensor, last_B: Tensor, users_B: Tensor) -> Tensor:
         x_BLD = self.dropout(self.norm_in(items_BLD + self._positions(items_BLD.shape[1], last_B)))
         for block in self.blocks:
             x_BLD = block(x_BLD)

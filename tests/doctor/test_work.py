@@ -77,15 +77,33 @@ def test_a_user_model_pays_for_targets_softmax_head_teacher_and_validation() -> 
     assert done.flops == 3 * epoch
     assert done.keeps == (1000 + 6 * 20) * 4
     aligned = work.train_dueg(params(train_dueg=dueg | {"alignment": {"weight": 1.0}}), COUNTS, SIZE)
-    teacher = work.sasrec(params().train_teacher.sasrec, params().protocol.max_history).parameters
+    teacher = work.user_model(params().train_teacher, params().protocol.max_history, 50).parameters
     assert aligned.flops == 3 * (epoch + 2 * teacher * targets)
 
 
 def test_the_teachers_own_table_is_kept() -> None:
     done = work.train_teacher(params(), COUNTS)
-    model = work.sasrec(params().train_teacher.sasrec, 60)
+    model = work.user_model(params().train_teacher, 60, 50)
     assert done.keeps == (model.parameters + 80 * 64) * 4
     assert done.layer == Layer(400, 64, "float32")
+
+
+def test_every_user_model_is_reckoned_by_its_own_parameters() -> None:
+    gru = work.train_teacher(params(train_teacher={"model": "gru4rec"}), COUNTS)
+    assert gru.keeps == (3 * 128 * (64 + 128) + 129 * 64 + 80 * 64) * 4
+    fpmc = work.train_teacher(params(train_teacher={"model": "fpmc"}), COUNTS)
+    assert fpmc.keeps == (32 * 64 + 51 * 32 + 80 * 64) * 4  # the transitions' map, a factor per user, the items
+    assert fpmc.flops < gru.flops < work.train_teacher(params(train_teacher={"model": "duorec"}), COUNTS).flops
+
+
+def test_a_second_token_is_read_as_well_and_ids_are_kept_beside_a_head() -> None:
+    def done(**changes: object) -> Work:
+        return work.train_dueg(params(train_dueg={"training": {"max_epochs": 1}, **changes}), COUNTS, SIZE)
+
+    once, twice, both = done(), done(second_token="teacher"), done(items="id+mirm")
+    assert twice.flops - once.flops == 6 * 1000 * 400 + 2 * 1000 * 600
+    assert both.keeps - once.keeps == 80 * 10 * 4
+    assert once.keeps - done(head={"kind": "linear"}).keeps == (128 * 20 - 10 * 10) * 4
 
 
 def test_long_histories_make_more_batches_than_users_do() -> None:

@@ -37,7 +37,8 @@ def test_a_float_may_be_written_1e_3_or_as_a_whole_number(params_file: Write) ->
 MISTAKES: list[tuple[dict[str, Any], str]] = [
     (  # unknown keys
         {"train_dueg": {"alignment": {"wieght": 1.0}}},
-        "unknown key train_dueg.alignment.wieght (allowed: weight, temperature, positions)",
+        "unknown key train_dueg.alignment.wieght (allowed: weight, weight_warmup, kind, "
+        "temperature, positions, queue, subspace, scored_items)",
     ),
     (
         {"protokol": {}},
@@ -85,6 +86,14 @@ MISTAKES: list[tuple[dict[str, Any], str]] = [
         {"finetune_mirm": {"modality": "text"}, "embed_items": {"modality": "text+image"}},
         "embed_items.modality = 'text+image' was never shown to a MIRM fine-tuned with finetune_mirm.modality = 'text'"
         ": choose text",
+    ),
+    (
+        {"train_dueg": {"model": "gru4rec", "second_token": "teacher"}},
+        "train_dueg.second_token = 'teacher' needs train_dueg.model = 'llm', not 'gru4rec'",
+    ),
+    (
+        {"train_teacher": {"model": "llm"}},
+        "train_teacher.model = 'llm': should be 'sasrec', 'gru4rec', 'fpmc' or 'duorec'",
     ),
     ({"embed_items": {"encoder": "text"}}, "embed_items.encoder = 'text' needs embed_items.text_encoder.model"),
     (

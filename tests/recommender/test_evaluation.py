@@ -91,7 +91,12 @@ def test_score_deviation_equals_the_deviation_of_all_scores():
 
 def test_lists_are_of_every_user_s_whole_history(shop):
     of, _, dueg = shop
-    blocks = list(lists(of, lambda histories: top_k(dueg.user_vectors(histories), dueg.item_vectors(), 5, histories)))
+
+    def search(histories, users):
+        assert [of.history(user).tolist() for user in users] == [history.tolist() for history in histories]
+        return top_k(dueg.user_vectors(histories, users), dueg.item_vectors(), 5, histories)
+
+    blocks = list(lists(of, search))
     assert [user for users, _, _ in blocks for user in users] == of.user_ids
     assert blocks[0][1].shape == (USERS, 5)
     assert not set(blocks[0][1][7]) & set(of.history(7))

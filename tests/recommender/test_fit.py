@@ -7,10 +7,12 @@ import torch
 
 from pipeline.artifacts import read, write
 from pipeline.errors import MolarError
-from pipeline.params.training import SASRec, Training
+from pipeline.params.train_dueg import Alignment
+from pipeline.params.training import Objective, SASRec, Training
 from pipeline.recommender import fit as fitting
-from pipeline.recommender.alignment import Alignment
-from pipeline.recommender.fit import Aligned, fit, write_facts
+from pipeline.recommender import objective as objectives
+from pipeline.recommender.alignment import Aligned
+from pipeline.recommender.fit import fit, write_facts
 from pipeline.recommender.grid import Spec, build, load_recommender, save
 from tests.recommender.worlds import cyclic, sequences_of
 
@@ -18,6 +20,16 @@ TRAINING = Training(
     learning_rate=1e-2, weight_decay=0.0, batch_size=16, batch_of="windows", max_epochs=6,
     patience=6, warmup_steps=2, clip_norm=1.0, average_epochs=0.5,
 )  # fmt: skip
+
+
+SOFTMAX = Objective(
+    kind="softmax", negatives=4, draw="uniform", drawn_per="batch", log_q=True, temperature=0.1, same=0.99,
+    calibration=0.75,
+)  # fmt: skip
+
+
+def objective_of(sequences, params, seed):
+    return objectives.Objective(params, sequences.training_counts()[: sequences.num_warm], seed)
 
 
 def recommender(sequences, seed=0, dim=16):
@@ -29,10 +41,15 @@ def recommender(sequences, seed=0, dim=16):
     return build(spec, None, None)
 
 
-def train(sequences, scratch: Path, training=TRAINING, aligned=None, seed=0):
+def train(sequences, scratch: Path, training=TRAINING, alignment=None, seed=0, objective=SOFTMAX):
+    """A model trained from scratch; `alignment` is made of it."""
     scratch.mkdir(parents=True, exist_ok=True)
     model = recommender(sequences, seed)
-    state = fit(model, sequences, training, seed=seed, mask_seen=False, scratch=scratch, aligned=aligned)
+    terms = [alignment(model)] if alignment else []
+    state = fit(
+        model, sequences, training, seed=seed, mask_seen=False, scratch=scratch, terms=terms,
+        objective=objective_of(sequences, objective, seed),
+    )  # fmt: skip
     return model, state
 
 
@@ -40,10 +57,14 @@ def digest(model) -> str:
     return hashlib.sha256(b"".join(t.numpy().tobytes() for t in model.state_dict().values())).hexdigest()
 
 
-def aligner(sequences, weight):
-    torch.manual_seed(5)
+def alignment(sequences, **changes):
+    """student -> Aligned with one and the same random teacher."""
     teacher = recommender(sequences, seed=9, dim=8).eval()
-    return Aligned(teacher, Alignment(16, 8, 0.3), weight, "last")
+    defaults = {
+        "weight": 1.0, "weight_warmup": 0.0, "kind": "infonce", "temperature": 0.3, "positions": "last", "queue": 0,
+        "subspace": None, "scored_items": 8,
+    }  # fmt: skip
+    return lambda student: Aligned(teacher, student, Alignment(**defaults | changes), seed=0)
 
 
 def test_a_certain_next_item_is_learnt(tmp_path):
@@ -52,10 +73,23 @@ def test_a_certain_next_item_is_learnt(tmp_path):
     assert state.curve[-1]["loss"] < 0.3 * state.curve[0]["loss"]
 
 
+@pytest.mark.parametrize("kind", ["sampled", "nce", "bce", "gbce"])
+def test_every_objective_learns_a_certain_next_item(tmp_path, kind):
+    longer = TRAINING.model_copy(update={"max_epochs": 12, "patience": 12})
+    objective = SOFTMAX.model_copy(update={"kind": kind, "drawn_per": "position"})
+    _, state = train(cyclic(80, 12), tmp_path, longer, objective=objective)
+    assert state.best_ndcg > 0.85
+
+
 @pytest.mark.parametrize("with_alignment", [False, True])
 def test_interrupted_and_resumed_equals_undisturbed(tmp_path, monkeypatch, with_alignment):
     sequences = cyclic(40, 12)
-    undisturbed, _ = train(sequences, tmp_path / "a", aligned=aligner(sequences, 1.0) if with_alignment else None)
+
+    def training(scratch):
+        kind, aligned = ("nce", alignment(sequences, queue=20)) if with_alignment else ("softmax", None)
+        return train(sequences, scratch, alignment=aligned, objective=SOFTMAX.model_copy(update={"kind": kind}))
+
+    undisturbed, _ = training(tmp_path / "a")
     real, calls = fitting.validate, []
 
     def dies_in_the_third_epoch(*args):
@@ -66,21 +100,40 @@ def test_interrupted_and_resumed_equals_undisturbed(tmp_path, monkeypatch, with_
 
     monkeypatch.setattr(fitting, "validate", dies_in_the_third_epoch)
     with pytest.raises(KeyboardInterrupt):
-        train(sequences, tmp_path / "b", aligned=aligner(sequences, 1.0) if with_alignment else None)
+        training(tmp_path / "b")
     monkeypatch.setattr(fitting, "validate", real)
     torch.manual_seed(123)  # whatever the new process' generator holds
-    resumed, state = train(sequences, tmp_path / "b", aligned=aligner(sequences, 1.0) if with_alignment else None)
+    resumed, state = training(tmp_path / "b")
     assert state.epoch == TRAINING.max_epochs and len(state.curve) == TRAINING.max_epochs
     assert digest(resumed) == digest(undisturbed)
 
 
 def test_alignment_changes_training_and_leaves_the_teacher_alone(tmp_path):
     sequences = cyclic(40, 12)
-    aligned = aligner(sequences, 1.0)
-    before = digest(aligned.teacher)
+    made = []
+    pulled, state = train(
+        sequences, tmp_path / "b", alignment=lambda model: made.append(alignment(sequences)(model)) or made[0]
+    )
     plain, _ = train(sequences, tmp_path / "a")
-    pulled, state = train(sequences, tmp_path / "b", aligned=aligned)
-    assert digest(plain) != digest(pulled) and digest(aligned.teacher) == before
+    assert digest(plain) != digest(pulled)
+    assert digest(made[0].teacher) == digest(recommender(sequences, seed=9, dim=8))
+    assert state.curve[-1]["alignment"] < state.curve[0]["alignment"]
+
+
+@pytest.mark.parametrize("kind", ["infonce", "mse", "cosine", "scores"])
+@pytest.mark.parametrize("positions", ["last", "all"])
+def test_alpha_zero_is_the_unaligned_model_to_the_bit(tmp_path, positions, kind):
+    sequences, three_epochs = cyclic(40, 12), TRAINING.model_copy(update={"max_epochs": 3})
+    plain, without = train(sequences, tmp_path / "a", three_epochs)
+    of = alignment(sequences, weight=0.0, positions=positions, kind=kind, queue=9)
+    model, state = train(sequences, tmp_path / "b", three_epochs, alignment=of)
+    assert state.curve == without.curve and digest(model) == digest(plain)
+
+
+@pytest.mark.parametrize("kind", ["mse", "cosine", "scores"])
+def test_every_kind_of_alignment_brings_the_two_together(tmp_path, kind):
+    sequences = cyclic(40, 12)
+    _, state = train(sequences, tmp_path, alignment=alignment(sequences, kind=kind, weight=10.0))
     assert state.curve[-1]["alignment"] < state.curve[0]["alignment"]
 
 
@@ -99,7 +152,10 @@ def test_a_diverging_loss_stops_with_epoch_and_step(tmp_path):
     model = recommender(sequences)
     model.table.weight.data[0] = float("inf")
     with pytest.raises(MolarError) as error:
-        fit(model, sequences, TRAINING, seed=0, mask_seen=False, scratch=tmp_path, description="teacher")
+        fit(
+            model, sequences, TRAINING, seed=0, mask_seen=False, scratch=tmp_path, description="teacher",
+            objective=objective_of(sequences, SOFTMAX, 0),
+        )  # fmt: skip
     assert str(error.value) == (
         "teacher: the loss is nan at epoch 1, step 1: lower training.learning_rate (0.01) or clip_norm (1)"
     )

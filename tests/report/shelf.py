@@ -19,7 +19,7 @@ class PlainRecommender:
     def item_vectors(self):
         return self.items_ND
 
-    def user_vectors(self, histories):
+    def user_vectors(self, histories, users=None):
         return np.stack([self.items_ND[h[-3:]].mean(axis=0) for h in histories]).astype(np.float32)
 
 

@@ -19,7 +19,7 @@ from pipeline.progress import console
 from pipeline.recommender import fit as fitting
 from tests.import_closure import DVC_YAML
 from tests.mirm.shop import Shop, backbone, recipe, walks
-from tests.recommender.test_fit import TRAINING, digest, recommender
+from tests.recommender.test_fit import SOFTMAX, TRAINING, digest, objective_of, recommender
 from tests.recommender.worlds import cyclic
 
 
@@ -154,7 +154,16 @@ def trained(scratch: Path, live: Live | None) -> tuple[str, list[dict[str, float
     torch.manual_seed(0)
     sequences = cyclic(40, 12)
     model = recommender(sequences)
-    state = fitting.fit(model, sequences, TRAINING, seed=0, mask_seen=False, scratch=scratch, live=live)
+    state = fitting.fit(
+        model,
+        sequences,
+        TRAINING,
+        objective=objective_of(sequences, SOFTMAX, 0),
+        seed=0,
+        mask_seen=False,
+        scratch=scratch,
+        live=live,
+    )
     return digest(model), state.curve or []
 
 

@@ -3,7 +3,8 @@
 Promise: an item's vector has the same bits whatever its neighbours in a batch are and wherever among them it stands;
 so neither the size and order of the catalogue, nor what the cache holds, nor a kill changes a shard. Kernels round by
 the shapes they are given, so every forward pass of an item has one shape, which the item alone decides: as many tokens
-as its own length rounded up, pictures of one form, and a fixed number of rows, free ones filled with copies.
+as its own length rounded up, pictures of one form, and a fixed number of rows, free ones filled with copies (or, on a
+CPU, any number of rows that rounds alike: pipeline/mirm/rows.py).
 
 Tests hold this on a CPU for six families. Another device, processor or version of the libraries may round otherwise,
 and so may another `batch_tokens`, which bounds the rows: each has a cache of its own. Where a batch does not fit into
@@ -36,7 +37,7 @@ from pipeline.mirm.folder import HELD_OUT, LOSSES, Mirm, Modality
 from pipeline.mirm.once import Embedded, embed_once
 from pipeline.mirm.pictures import Pictures
 from pipeline.mirm.prompt import Prompts, Shown
-from pipeline.mirm.rows import DoesNotFitError, fewer_tokens, is_out_of_memory, rows_of
+from pipeline.mirm.rows import DoesNotFitError, fewer_tokens, filled_rows, is_out_of_memory, rows_of
 from pipeline.params.embed_items import EmbedItems
 from pipeline.progress import say
 
@@ -167,7 +168,7 @@ class Encoder:
         Raises DoesNotFitError.
         """
         length = max(self.shape(item).length for item in items)
-        filled = [*items, *[items[0]] * (rows_of(length, self.batch_tokens) - len(items))]
+        filled = [*items, *[items[0]] * (filled_rows(len(items), length, self.batch_tokens, self.device) - len(items))]
         try:
             return self._forward(filled, length)[: len(items)]
         except RuntimeError as error:  # torch.OutOfMemoryError is one

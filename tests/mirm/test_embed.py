@@ -13,6 +13,7 @@ from pipeline.errors import MolarError
 from pipeline.mirm import embed
 from pipeline.mirm.cache import cache_root
 from pipeline.mirm.embed import Encoder, embed_items
+from pipeline.mirm.rows import FILLED, ROWS, filled_rows
 from pipeline.params.embed_items import EmbedItems
 from pipeline.progress import console
 from tests.mirm.shop import NUM_ITEMS, Shop, backbone, recipe
@@ -170,7 +171,8 @@ def test_a_killed_run_goes_on_with_the_same_bits(monkeypatch, tmp_path):
 
 
 def bounded(monkeypatch, rows, error=torch.OutOfMemoryError, at=0):
-    """Memory for no more than `rows` rows at once, from the n-th batch on."""
+    """Memory for no more than `rows` rows at once, from the n-th batch on; batches filled up as on a GPU."""
+    monkeypatch.setattr("pipeline.mirm.rows.FILLED", ROWS)
     forward, done = Encoder._forward, []
 
     def checked(self, filled, length):
@@ -281,3 +283,22 @@ def test_one_of_several_processes_stops_where_a_batch_does_not_fit(monkeypatch):
     monkeypatch.setattr("pipeline.mirm.embed.embed_once", lambda encoder, *_: encoder.encode([1] * 8))
     with pytest.raises(MolarError, match=r"lower embed_items\.batch_tokens"):
         run(Shop(), batch_tokens=512)
+
+
+def test_the_last_batch_of_a_shape_is_filled_to_four_rows_on_a_cpu_and_to_the_end_on_a_gpu():
+    cpu, gpu = torch.device("cpu"), torch.device("cuda")
+    assert [filled_rows(count, 16, 4096, cpu) for count in (1, FILLED, 5, ROWS)] == [4, 4, 8, ROWS]
+    assert [filled_rows(count, 16, 4096, gpu) for count in (1, ROWS)] == [ROWS, ROWS]
+    assert filled_rows(1, 2000, 4096, cpu) == 2, "no more than a batch has"
+
+
+def test_four_rows_or_more_round_alike(cache):
+    """Whatever the number of rows, at every length of the shop's items: what filled_rows relies on."""
+    shop, mirm = mixed_shop(), backbone()
+    encoder = Encoder(mirm, shop, "text+image", torch.device("cpu"))
+    for first in range(NUM_ITEMS):
+        alike = [item for item in range(NUM_ITEMS) if encoder.shape(item) == encoder.shape(first)]
+        expected, length = encoder._forward([first] * ROWS, encoder.shape(first).length)[0], encoder.shape(first).length
+        for rows in range(FILLED, ROWS, FILLED):
+            found = encoder._forward(([first, *alike] * ROWS)[:rows], length)[0]
+            np.testing.assert_array_equal(found, expected)

@@ -2,6 +2,7 @@
 
     python -m benchmarks.objectives demo                          every variant on the demo world, one seed
     MOLAR_REAL_DATA=... python -m benchmarks.objectives ml-1m     MovieLens 1M, a tenth of the films cold
+    python -m benchmarks.objectives demo --probes --seeds 2 --seeds 3 --only answers     without a user model
     python -m benchmarks.objectives demo --report                 only read what is there
 
 Every variant is a row of params (`VARIANTS`) over the committed ones, run by `dvc repro` in a clone (`rows.py`), with
@@ -75,7 +76,8 @@ def report(data: str, seeds: list[int]) -> None:
         if not all((where / KEPT[0]).exists() for where in found):
             continue
         probes = [json.loads((where / "probes.json").read_text()) for where in found]
-        metrics = [json.loads((where / "metrics.json").read_text()) for where in found]
+        ranked = [where / "metrics.json" for where in found if (where / "metrics.json").exists()]
+        metrics = [json.loads(path.read_text()) for path in ranked]
 
         def mean(modality: str, factors: tuple[str, ...], probes: list[dict] = probes) -> str:
             values = [probe[f"tuned, {modality}"][factor] for probe in probes for factor in factors]
@@ -83,9 +85,11 @@ def report(data: str, seeds: list[int]) -> None:
 
         seen = f"{mean('text+image', SEEN[data])} / {mean('image', SEEN[data])}"
         said = f"{mean('text+image', SAID[data])} / {mean('text', SAID[data])}"
-        cold = np.mean([m["cold_among_cold"]["dueg"]["ndcg@10"] for m in metrics])
-        warm = np.mean([m["test"]["dueg"]["ndcg@10"] for m in metrics])
-        print(f"| {name} | {seen} | {said} | {cold:.4f} | {warm:.4f} | {held_out(found)} |")
+        cold, warm = (
+            f"{np.mean([m[part]['dueg']['ndcg@10'] for m in metrics]):.4f}" if metrics else "-"
+            for part in ("cold_among_cold", "test")
+        )
+        print(f"| {name} | {seen} | {said} | {cold} | {warm} | {held_out(found)} |")
 
 
 def held_out(found: list[Path]) -> str:
@@ -103,6 +107,7 @@ def main(
     data: Annotated[str, typer.Argument(help="demo, or ml-1m (found through MOLAR_REAL_DATA).")],
     seeds: Annotated[list[int] | None, typer.Option("--seeds")] = None,
     only: Annotated[list[str] | None, typer.Option("--only", help="These variants.")] = None,
+    probes: Annotated[bool, typer.Option("--probes", help="Fine-tune and probe; no user model.")] = False,
     jobs: int = 2,
     only_report: Annotated[bool, typer.Option("--report")] = False,
 ) -> None:
@@ -116,7 +121,9 @@ def main(
             for name in only or VARIANTS
         }
         probing = ("-m", "benchmarks.probes", "--no-untuned", "--json", "probes.json")
-        rows.compute(wanted, RESULTS, KEPT, jobs, None if data == "demo" else data, probing)
+        stages = ("finetune_mirm",) if probes else ()
+        kept = tuple(file for file in KEPT if not (probes and file == "metrics.json"))  # an earlier row's, in the clone
+        rows.compute(wanted, RESULTS, kept, jobs, None if data == "demo" else data, probing, stages)
     report(data, chosen)
 
 

@@ -28,10 +28,11 @@ def compute(
     jobs: int,
     preset: str | None = None,
     after: tuple[str, ...] = (),
+    stages: tuple[str, ...] = (),
 ) -> None:
     """Run every row that is not there yet, `jobs` at a time, one thread each; of the files `kept` keep those it has.
 
-    `after` is a command (arguments of python) that is run in the clone once the stages are done.
+    `after` is a command (arguments of python) that is run in the clone once the `stages` (all) are done.
     """
     results.mkdir(parents=True, exist_ok=True)
     ours = str(Path(sys.executable).parent)  # DVC runs `python -m stages.x`: that python must be this one
@@ -48,7 +49,7 @@ def compute(
     def work(name: str) -> None:
         clone = clones.get()
         try:
-            _row(clone, name, rows[name], results, kept, preset, after)
+            _row(clone, name, rows[name], results, kept, preset, after, stages)
         finally:
             clones.put(clone)
 
@@ -64,6 +65,7 @@ def _row(
     kept: tuple[str, ...],
     preset: str | None,
     after: tuple[str, ...],
+    stages: tuple[str, ...],
 ) -> None:
     """Bring one clone to the row's params, reproduce, keep the results."""
     target = results / name
@@ -81,7 +83,7 @@ def _row(
         if preset:
             run("-m", "stages.cli", "preset", preset, "--write")
         _override(clone / "params.yaml", overrides)
-        run("-m", "dvc", "repro")
+        run("-m", "dvc", "repro", *stages)
         if after:
             run(*after)
     target.mkdir(parents=True, exist_ok=True)

@@ -14,6 +14,7 @@ embedding that neglects one of them falls behind it. Of films, genre and decade 
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 from pathlib import Path
@@ -93,12 +94,12 @@ def report(data: str, seeds: list[int]) -> None:
 
 
 def held_out(found: list[Path]) -> str:
-    """Loss of answers to what was kept apart, before and after, by kind."""
+    """Losses of what was kept apart, before and after."""
     losses: dict[str, list[tuple[float, float]]] = {}
-    for where in found:
-        lines = (where / "held_out.tsv").read_text().splitlines()[1:] if (where / "held_out.tsv").exists() else []
-        for kind, _, before, after in (line.split("\t") for line in lines):
-            losses.setdefault(kind, []).append((float(before), float(after)))
+    for path in (where / "held_out.tsv" for where in found):
+        for row in csv.DictReader(path.open(), delimiter="\t") if path.exists() else []:
+            name = f"{row['kind']} by {row.get('loss', 'answer')}"
+            losses.setdefault(name, []).append((float(row["before"]), float(row["after"])))
     means = {kind: np.mean(pairs, axis=0) for kind, pairs in losses.items()}
     return ", ".join(f"{kind} {before:.2f} -> {after:.2f}" for kind, (before, after) in means.items()) or "-"
 

@@ -65,7 +65,7 @@ def main(
             if held_out:
                 write_held_out(out / HELD_OUT, held_out)
         how = f"{len(losses):,} steps, {recent(losses)}" if losses else "not tuned"
-        asked = ", ".join(f"{row.kind} {row.before:.2f} -> {row.after:.2f}" for row in held_out)
+        asked = ", ".join(f"{row.kind} by {row.loss} {row.before:.2f} -> {row.after:.2f}" for row in held_out)
         run.done(f"{mirm_params.backbone}, {how}{f'; held out: {asked}' if asked else ''}", MIRM)
 
 

@@ -30,8 +30,9 @@ from pipeline.mirm.backbone import DTYPES
 from pipeline.mirm.curves import Curves
 from pipeline.mirm.engine import COMPLETE, Engine, Progress
 from pipeline.mirm.folder import Mirm
+from pipeline.mirm.held_out import held_out_losses
 from pipeline.mirm.losses import HeldOut, Loss
-from pipeline.mirm.objectives import Losses, Steps, held_out_losses
+from pipeline.mirm.objectives import Losses, Steps
 from pipeline.mirm.pictures import Pictures
 from pipeline.mirm.prompt import Prompts
 from pipeline.mirm.tasks import Tasks
@@ -68,7 +69,7 @@ def finetune(
     """
     tasks = Tasks(items, sequences, Prompts(items, mirm.processor, mirm.settings), params, seed)
     steps = Steps(tasks, Pictures(items, mirm), mirm, params, processes.count())
-    before = held_out_losses(mirm, steps, params, device) if processes.is_first() else {}
+    before = held_out_losses(mirm, steps, params, device) if processes.is_first() else []
     torch.manual_seed(seed)  # LoRA's initial values and every dropout
     if params.gradient_checkpointing:
         mirm.model.activation_checkpointing_enable({"use_reentrant": False})
@@ -103,7 +104,10 @@ def finetune(
         model.activation_checkpointing_disable()
     after = held_out_losses(Mirm(model, mirm.processor, mirm.settings), steps, params, device)
     model = model.to("cpu", DTYPES[params.precision]).eval()
-    held_out = [HeldOut(kind, count, before[kind][0], loss) for kind, (loss, count) in after.items()]
+    held_out = [
+        HeldOut(asked.kind, asked.loss, asked.examples, asked.value, later.value)
+        for asked, later in zip(before, after, strict=True)
+    ]
     return Finetuned(Mirm(model, mirm.processor, mirm.settings), trainer.losses, held_out)
 
 

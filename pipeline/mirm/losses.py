@@ -21,9 +21,10 @@ class Loss:
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Mean loss of the answers to what fine-tuning never met, before and after."""
+    """Mean loss of what fine-tuning never met (held_out.py), before and after."""
 
     kind: Kind
+    loss: str  # answer | contrast
     examples: int
     before: float
     after: float
@@ -50,6 +51,6 @@ def read_losses(path: Path) -> list[Loss]:
 
 
 def write_held_out(path: Path, held_out: Sequence[HeldOut]) -> None:
-    """Columns kind, examples, before, after, tab-separated."""
-    rows = "".join(f"{row.kind}\t{row.examples}\t{row.before:.6f}\t{row.after:.6f}\n" for row in held_out)
-    path.write_text(f"kind\texamples\tbefore\tafter\n{rows}", "utf-8")
+    """Columns kind, loss, examples, before, after, tab-separated."""
+    rows = "".join(f"{row.kind}\t{row.loss}\t{row.examples}\t{row.before:.6f}\t{row.after:.6f}\n" for row in held_out)
+    path.write_text(f"kind\tloss\texamples\tbefore\tafter\n{rows}", "utf-8")

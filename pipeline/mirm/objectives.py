@@ -98,7 +98,7 @@ class Steps(Dataset):
             "weights": drawn.weights,
             "tokens": sum(len(example.answer) for example in drawn.examples),
             "answers": self._shared(drawn.examples, share, self.parts),
-            "views": (self._shared(sides[0], share, self._views), self._shared(sides[1], share, self._views)),
+            "views": (self._shared(sides[0], share, self.views), self._shared(sides[1], share, self.views)),
             "keys_T": keys_T,
         }
 
@@ -120,7 +120,8 @@ class Steps(Dataset):
         batches = [collate([examples[row] for row in rows], self._pictures, self._pad_id) for rows in fitting]
         return [(batch.inputs, batch.labels_BL) for batch in batches]
 
-    def _views(self, examples: Sequence[Example]) -> list[View]:
+    def views(self, examples: Sequence[Example]) -> list[View]:
+        """The prompts likewise, to be embedded."""
         views = []
         for rows in parts(examples, self._pictures, self._tokens) if examples else []:
             batch = collate([examples[row] for row in rows], self._pictures, self._pad_id)
@@ -192,24 +193,3 @@ def _set_random_state(device: torch.device, state: Tensor) -> None:
         torch.cuda.set_rng_state(state, device)
     else:
         torch.set_rng_state(state)
-
-
-@torch.inference_mode()
-def held_out_losses(
-    mirm: Mirm, steps: Steps, params: FinetuneMirm, device: torch.device
-) -> dict[Kind, tuple[float, int]]:
-    """Mean loss of an answer token and the number of examples, by kind, of the examples that were kept apart."""
-    model = Losses(mirm.model.to(device).eval())
-    found: dict[Kind, tuple[float, int]] = {}
-    autocast = torch.autocast(device.type, torch.bfloat16, enabled=params.precision == "bfloat16")
-    for kind, examples in steps.tasks.held_out().items():
-        total, tokens = 0.0, 0
-        for start in range(0, len(examples), params.batch_size):
-            for tensors, labels_BL in steps.parts(examples[start : start + params.batch_size]):
-                count = int((labels_BL != IGNORED).sum())
-                with autocast:
-                    loss = model({name: t.to(device) for name, t in tensors.items()}, labels_BL.to(device))
-                total, tokens = total + loss.item() * count, tokens + count
-        if tokens:
-            found[kind] = total / tokens, len(examples)
-    return found

@@ -141,16 +141,18 @@ class Tasks:
         """The item whose picture or words an example is about."""
         return self._about(kind, self._choice(kind, number))
 
-    def held_out(self) -> dict[Kind, list[Example]]:
-        """At most MOST_HELD_OUT examples of each kind that no step ever makes, always the same ones."""
-        examples: dict[Kind, list[Example]] = {}
-        for number, kind in enumerate(self.kinds):
-            if not self._objectives[kind].answer:
-                continue
-            rng = np.random.default_rng([self._seed, HELD_OUT, number])
-            chosen = rng.permutation(self._held_out[kind])[:MOST_HELD_OUT]
-            examples[kind] = [self._example(kind, int(choice), rng) for choice in chosen]
-        return examples
+    def held_out(self) -> dict[Kind, tuple[list[Example], list[Pair]]]:
+        """At most MOST_HELD_OUT examples and pairs of each kind that no step ever makes, always the same ones."""
+        found: dict[Kind, tuple[list[Example], list[Pair]]] = {}
+        for kind in self.kinds:
+            weights, stream = self._objectives[kind], [self._seed, HELD_OUT, KINDS.index(kind)]
+            rng, contrasts = np.random.default_rng(stream), np.random.default_rng([*stream, CONTRAST])
+            chosen = rng.permutation(self._held_out[kind])[:MOST_HELD_OUT].tolist()
+            found[kind] = (
+                [self._example(kind, choice, rng) for choice in chosen] if weights.answer else [],
+                [self._pair(kind, choice, contrasts) for choice in chosen] if weights.contrast else [],
+            )
+        return found
 
     def _about(self, kind: Kind, choice: int) -> int:
         """The item whose picture or words a choice is about; of a place in a sequence the item there."""

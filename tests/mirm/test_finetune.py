@@ -8,14 +8,16 @@ import torch
 from torch.nn import functional as F
 from transformers import AutoModelForImageTextToText
 
+from pipeline.contrast import same_but_itself, symmetric_info_nce
 from pipeline.errors import MolarError
 from pipeline.mirm import finetune as tuning
-from pipeline.mirm.batch import collate
+from pipeline.mirm.batch import Example, collate
 from pipeline.mirm.engine import COMPLETE, WEIGHTS
 from pipeline.mirm.finetune import finetune
 from pipeline.mirm.folder import save_mirm
+from pipeline.mirm.held_out import held_out_losses
 from pipeline.mirm.losses import Loss, read_losses, recent, write_held_out, write_losses
-from pipeline.mirm.objectives import Losses
+from pipeline.mirm.objectives import Losses, Steps
 from pipeline.mirm.pictures import Pictures
 from pipeline.mirm.prompt import Prompts
 from pipeline.mirm.tasks import Tasks
@@ -165,6 +167,7 @@ def test_contrast_brings_pairs_together(tmp_path):
 def test_what_is_held_out_is_asked_before_and_after(tmp_path):
     tuned = tune(tmp_path / "s", steps=60, learning_rate=3e-3, held_out=0.25)
     asked = {row.kind: row for row in tuned.held_out}
+    assert {row.loss for row in tuned.held_out} == {"answer"}
     assert {kind: row.examples > 2 for kind, row in asked.items()} == dict.fromkeys(asked, True) and len(asked) == 3
     assert all(row.after < 0.9 * row.before for row in tuned.held_out)
     write_held_out(tmp_path / "held_out.tsv", tuned.held_out)
@@ -175,3 +178,35 @@ def test_what_is_held_out_is_asked_before_and_after(tmp_path):
 def test_settings_survive(tmp_path):
     tuned = tune(tmp_path / "s", steps=1)
     assert asdict(tuned.mirm.settings) == asdict(backbone().settings)
+
+
+def test_pairs_kept_apart_are_asked_in_batches_of_a_step_s_size(tmp_path):
+    both = {"image_text": {"answer": 1.0, "contrast": 1.0}, "attributes": {"answer": 0.0, "contrast": 1.0}}
+    tasks = {"behaviour": 0, "modalities": 40}
+    tuned = tune(tmp_path, steps=80, learning_rate=3e-3, held_out=0.3, objectives=both, tasks=tasks)
+    asked = {(row.kind, row.loss): row for row in tuned.held_out}
+    assert set(asked) == {
+        ("image_text", "answer"),
+        ("image_text", "contrast"),
+        ("attributes", "contrast"),
+        ("modalities", "contrast"),
+    }
+    assert all(row.examples == round(0.3 * 14) for row in tuned.held_out)
+    assert asked["modalities", "contrast"].after < 0.8 * asked["modalities", "contrast"].before
+
+
+def test_contrast_kept_apart_is_that_of_the_plain_loss(tmp_path):
+    objectives = {"attributes": {"answer": 0.0, "contrast": 1.0}}
+    params = recipe(held_out=0.3, batch_tokens=64, objectives=objectives, tasks={"behaviour": 0, "image_text": 0})
+    shop, mirm = Shop(), backbone()
+    tasks = Tasks(shop, walks(), Prompts(shop, mirm.processor, mirm.settings), params, 0)
+    (asked,) = held_out_losses(mirm, Steps(tasks, Pictures(shop, mirm), mirm, params), params, CPU)
+    pairs = tasks.held_out()["attributes"][1]
+    encoded = []
+    for side in ("one", "other"):
+        batch = collate([Example(getattr(pair, side)) for pair in pairs], Pictures(shop, mirm), 0)
+        with torch.no_grad():
+            encoded.append(Losses(mirm.model)(batch.inputs, None, batch.prompt_lengths_B - 1))
+    keys = torch.tensor([pair.key for pair in pairs])
+    plain = symmetric_info_nce(*encoded, same_but_itself(keys), params.objectives.temperature)
+    assert asked.examples == len(pairs) == params.batch_size and asked.value == pytest.approx(plain.item(), abs=1e-4)

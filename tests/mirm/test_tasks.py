@@ -119,8 +119,11 @@ def test_a_catalogue_without_any_example_is_an_error():
 def test_what_is_kept_apart_is_in_no_step():
     tasks, _ = tasks_of(held_out=0.3, tasks={"behaviour": 0})
     asked = tasks.held_out()
-    assert all(asked.values()) and asked == tasks_of(held_out=0.3, tasks={"behaviour": 0})[0].held_out()
-    apart = {part.item for part in (p for e in asked["image_text"] for p in e.prompt) if isinstance(part, Shown)}
+    assert (
+        all(examples for examples, _ in asked.values())
+        and asked == tasks_of(held_out=0.3, tasks={"behaviour": 0})[0].held_out()
+    )
+    apart = {part.item for part in (p for e in asked["image_text"][0] for p in e.prompt) if isinstance(part, Shown)}
     assert len(apart) == round(0.3 * 14)
     assert not apart & {item for step in map(tasks.step, range(STEPS)) for item in step.items}
 
@@ -131,7 +134,7 @@ def test_users_kept_apart_are_in_no_step():
     made = {str(example) for step in map(tasks.step, range(STEPS)) for example in step.examples}
     every, _ = tasks_of(tasks=only)
     assert len(made) < len({str(example) for step in map(every.step, range(STEPS)) for example in step.examples})
-    assert set(tasks.held_out()) == {"behaviour"} and tasks.held_out()["behaviour"]
+    assert set(tasks.held_out()) == {"behaviour"} and tasks.held_out()["behaviour"][0]
 
 
 def test_every_example_is_read_once_before_any_is_read_again():

@@ -30,6 +30,7 @@ from pipeline.doctor.counts import Counts
 from pipeline.doctor.model import Size, sized
 from pipeline.doctor.speed import PICTURE_SECONDS
 from pipeline.params import Params, load_params
+from pipeline.params.finetune_mirm import Objective
 
 GPUS = {"h100": ("H100 SXM", 989e12), "a100": ("A100", 312e12)}  # dense bf16 FLOPs a second, as published
 EMBEDDING, TRAINING = 0.5, 0.4  # shares of it that are reached: assumptions
@@ -140,11 +141,15 @@ def cost(size: Size, data: DataSet, lora: bool) -> Cost:
 def _setting(data: DataSet, lora: bool) -> Params:
     params = load_params()
     mirm, dueg = params.finetune_mirm, params.train_dueg
-    tasks = {"image_text": 1 / 3, "attributes": 1 / 3, "behaviour": 1 / 3, "behaviour_history": BEHAVIOUR_HISTORY}
+    kinds = ("image_text", "attributes", "behaviour")
+    tasks: dict[str, float] = dict.fromkeys(kinds, EXAMPLES // 3) | {"modalities": 0}
+    tasks |= {"behaviour_history": BEHAVIOUR_HISTORY}
+    answers = {kind: Objective(answer=1.0, contrast=0.0) for kind in kinds}
     tasks |= {"image_text_with_text": 0.0, "attributes_with_image": 0.0, "behaviour_with_image": 1.0}
     shown = {"image_pixels": data.image_pixels, "max_text_tokens": data.words, "modality": "text+image"}
     tuning = {"tuning": "lora" if lora else "full", "train_vision": True, "precision": "bfloat16"}
-    steps = {"batch_size": 1, "steps": EXAMPLES, "tasks": mirm.tasks.model_copy(update=tasks)}
+    steps: dict[str, Any] = {"batch_size": 1, "steps": EXAMPLES, "tasks": mirm.tasks.model_copy(update=tasks)}
+    steps |= {"objectives": mirm.objectives.model_copy(update=answers)}
     training = {"max_epochs": EPOCHS, "batch_size": BATCH, "batch_of": "windows"}
     update = {
         "protocol": params.protocol.model_copy(update={"max_history": HISTORY}),

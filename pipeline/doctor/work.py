@@ -80,7 +80,7 @@ def finetune_mirm(params: Params, counts: Counts, size: Size) -> Work:
     if mirm.tuning == "none":
         return Work("finetune_mirm", "passes the backbone through", 0, 0, keeps, 0, layer)
     decoder, vision = (6, 6 if mirm.train_vision else 2) if mirm.tuning == "full" else (4, 2)
-    example = (
+    example = _passes(params, decoder) * (
         decoder * (size.decoder * tokens + size.words * ANSWER_TOKENS) + vision * size.vision * size.patches * pictures
     )
     trained = size.total if mirm.tuning == "full" else adapters(size, mirm.lora.rank)
@@ -203,6 +203,21 @@ def _example(params: Params, counts: Counts, size: Size) -> tuple[float, float]:
     mean_pictures = sum(kind[0] * kind[2] for kind in kinds) / share
     tokens = _opening(mirm.instruction) + mean_words + mean_pictures * size.picture_tokens + ANSWER_TOKENS
     return tokens, mean_pictures
+
+
+def _passes(params: Params, flops: int) -> float:
+    """Passes forth and back of a mean example, at `flops` a parameter and token: one for its answer, and two for both
+    sides of its pair, which go forth once more before (pipeline/mirm/objectives.py)."""
+    tasks, objectives = params.finetune_mirm.tasks, params.finetune_mirm.objectives
+    of_a_pair = 2 * (flops + 2) / flops
+    kinds = [(tasks.modalities, of_a_pair)]
+    for count, objective in (
+        (tasks.image_text, objectives.image_text),
+        (tasks.attributes, objectives.attributes),
+        (tasks.behaviour, objectives.behaviour),
+    ):
+        kinds.append((count, bool(objective.answer) + bool(objective.contrast) * of_a_pair))
+    return sum(count * passes for count, passes in kinds) / (sum(count for count, _ in kinds) or 1)
 
 
 def _opening(instruction: str) -> float:

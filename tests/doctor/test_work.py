@@ -18,11 +18,12 @@ from tests.doctor.world import COUNTS, SIZE, params
 OPENING = 3  # "item " is two tokens of four letters, and the embedding token
 
 # One kind of example alone, all of it shown: 9 tokens of words; half of the items have a picture of 4 tokens.
-PICTURES_ALONE = {"image_text": 1, "attributes": 0, "behaviour": 0, "image_text_with_text": 0.0}
+PICTURES_ALONE = {"image_text": 1, "attributes": 0, "behaviour": 0, "modalities": 0, "image_text_with_text": 0.0}
+ANSWERS = {kind: {"answer": 1.0, "contrast": 0.0} for kind in ("image_text", "attributes", "behaviour")}
 
 
 def test_fine_tuning_is_six_flops_per_parameter_and_token() -> None:
-    settings = params(finetune_mirm={"steps": 10, "batch_size": 2, "tasks": PICTURES_ALONE})
+    settings = params(finetune_mirm={"steps": 10, "batch_size": 2, "tasks": PICTURES_ALONE, "objectives": ANSWERS})
     tokens = OPENING + 0.5 * 4 + ANSWER_TOKENS
     done = work.finetune_mirm(settings, COUNTS, SIZE)
     assert done.flops == 10 * 2 * 6 * (1000 * tokens + 200 * ANSWER_TOKENS + 300 * 16 * 0.5)
@@ -33,13 +34,16 @@ def test_fine_tuning_is_six_flops_per_parameter_and_token() -> None:
 
 def test_lora_and_a_frozen_tower_cost_less() -> None:
     def flops(**changes: object) -> float:
-        settings = params(finetune_mirm={"steps": 1, "batch_size": 1, "tasks": PICTURES_ALONE, **changes})
+        one = {"steps": 1, "batch_size": 1, "tasks": PICTURES_ALONE, "objectives": ANSWERS}
+        settings = params(finetune_mirm=one | changes)
         return work.finetune_mirm(settings, COUNTS, SIZE).flops
 
     tower, decoder = 300 * 16 * 0.5, 1000 * (OPENING + 2 + ANSWER_TOKENS) + 200 * ANSWER_TOKENS
     assert flops(train_vision=False) == 6 * decoder + 2 * tower
     assert flops(tuning="lora") == 4 * decoder + 2 * tower
     assert flops(tuning="none") == 0
+    pairs = flops(objectives=ANSWERS | {"image_text": {"answer": 0.0, "contrast": 1.0}})
+    assert pairs == pytest.approx(2 * (6 + 2) / 6 * flops()), "both sides, and once more forth"
 
 
 def test_a_behaviour_example_holds_its_history() -> None:
@@ -47,6 +51,7 @@ def test_a_behaviour_example_holds_its_history() -> None:
         "image_text": 0,
         "attributes": 0,
         "behaviour": 1,
+        "modalities": 0,
         "behaviour_history": 3,
         "behaviour_with_image": 1.0,
     }

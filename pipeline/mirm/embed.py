@@ -37,7 +37,7 @@ from pipeline.mirm.folder import HELD_OUT, LOSSES, Mirm, Modality
 from pipeline.mirm.once import Embedded, embed_once
 from pipeline.mirm.pictures import Pictures
 from pipeline.mirm.prompt import Prompts, Shown
-from pipeline.mirm.rows import DoesNotFitError, fewer_tokens, filled_rows, is_out_of_memory, rows_of
+from pipeline.mirm.rows import ROWS, DoesNotFitError, fewer_tokens, filled_rows, is_out_of_memory, rows_of
 from pipeline.params.embed_items import EmbedItems
 from pipeline.progress import say
 
@@ -81,6 +81,7 @@ def embed_items(
             modality=params.modality,
             precision=params.precision,
             batch_tokens=encoder.batch_tokens,
+            shapes=f"{ROWS} rows, lengths by {LENGTH_STEP}",
             device=kind_of(device),
             torch=torch.__version__.split("+")[0],
             transformers=transformers.__version__,

@@ -209,8 +209,8 @@ def _passes(params: Params, flops: int) -> float:
     """Passes forth and back of a mean example, at `flops` a parameter and token: one for its answer, and two for both
     sides of its pair, which go forth once more before (pipeline/mirm/objectives.py)."""
     tasks, objectives = params.finetune_mirm.tasks, params.finetune_mirm.objectives
-    of_a_pair = 2 * (flops + 2) / flops
-    kinds = [(tasks.modalities, of_a_pair)]
+    of_a_pair = 2 * (flops + 2) / flops if objectives.contrast else 0.0
+    kinds = [(tasks.modalities if objectives.contrast else 0, of_a_pair)]
     for count, objective in (
         (tasks.image_text, objectives.image_text),
         (tasks.attributes, objectives.attributes),

@@ -78,12 +78,19 @@ class Tasks:
         }
         self._choices = {kind: choices[~apart] for kind, (choices, apart) in every.items()}
         self._held_out = {kind: choices[apart] for kind, (choices, apart) in every.items()}
+        contrast = params.objectives.contrast
         self._counts: dict[Kind, int] = {kind: getattr(params.tasks, kind) for kind in KINDS}
-        self._objectives: dict[Kind, Objective] = {
+        if not contrast:
+            self._counts["modalities"] = 0
+        objectives: dict[Kind, Objective] = {
             "image_text": params.objectives.image_text,
             "attributes": params.objectives.attributes,
             "behaviour": params.objectives.behaviour,
             "modalities": Objective(answer=0.0, contrast=1.0),
+        }
+        self._objectives = {
+            kind: of_kind.model_copy(update={"contrast": of_kind.contrast * contrast})
+            for kind, of_kind in objectives.items()
         }
         asked = [kind for kind in KINDS if self._counts[kind]]
         self.kinds: list[Kind] = [kind for kind in asked if len(self._choices[kind])]

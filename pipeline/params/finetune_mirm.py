@@ -61,7 +61,15 @@ class Objectives(Section):
     image_text: Objective
     attributes: Objective
     behaviour: Objective
+    contrast: float = Field(ge=0)  # times every contrast, that of modalities too; 0: answers alone, the paper's reading
     temperature: float = Field(gt=0)  # of contrast
+
+    @model_validator(mode="after")
+    def _something(self) -> Self:
+        for kind in ("image_text", "attributes", "behaviour"):
+            if not self.contrast and not getattr(self, kind).answer:
+                raise ValueError(f"contrast is 0 and so is {kind}.answer: set that kind's share in tasks to 0 instead")
+        return self
 
 
 class FinetuneMirm(Section):

@@ -45,6 +45,7 @@ RECIPE: dict[str, Any] = {
         "image_text": {"answer": 1.0, "contrast": 0.0},
         "attributes": {"answer": 1.0, "contrast": 0.0},
         "behaviour": {"answer": 1.0, "contrast": 0.0},
+        "contrast": 1.0,
         "temperature": 0.07,
     },
     "steps": 12,

@@ -155,3 +155,13 @@ def test_the_loss_equals_a_double_loop():
             mine = torch.cosine_similarity(a[t], b[t], 0) / 0.2
             total += (torch.logsumexp(torch.stack(scores), 0) - mine).item() / 5
     assert symmetric_info_nce(one, other, same_but_itself(keys), 0.2).item() == pytest.approx(total, rel=1e-5)
+
+
+def test_without_contrast_answers_alone_are_left_and_they_are_the_same():
+    literal = steps_of(objectives=ALL_BOTH | {"contrast": 0.0}, tasks={"modalities": 40}).tasks
+    plain = steps_of().tasks
+    assert literal.kinds == plain.kinds == ["image_text", "attributes", "behaviour"]
+    for step in range(10):
+        assert literal.step(step).examples == plain.step(step).examples and not literal.step(step).pairs
+    with pytest.raises(ValidationError, match="image_text"):
+        recipe(objectives={"image_text": {"answer": 0.0, "contrast": 1.0}, "contrast": 0.0})

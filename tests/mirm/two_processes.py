@@ -32,10 +32,10 @@ DRY = {"rank": 2, "alpha": 4, "dropout": 0.0}
 PLAIN = {"steps": 6, "learning_rate": 0.05, "clip_norm": 1e6}
 CASES = {
     "answers": PLAIN | {"batch_size": 5, "batch_tokens": 64},
-    "contrast": PLAIN | {"batch_size": 5, "batch_tokens": 64, "objectives": CONTRAST, "tasks": {"modalities": 0.5}},
+    "contrast": PLAIN | {"batch_size": 5, "batch_tokens": 64, "objectives": CONTRAST, "tasks": {"modalities": 40}},
     "lora": PLAIN | {"batch_size": 4, "tuning": "lora", "lora": DRY, "objectives": BOTH, "held_out": 0.25},
     "one row": PLAIN | {"batch_size": 1, "steps": 2},
-    "adam": {"steps": 6, "batch_size": 6, "objectives": BOTH, "tasks": {"modalities": 0.3}},
+    "adam": {"steps": 6, "batch_size": 6, "objectives": BOTH, "tasks": {"modalities": 30}},
 }
 DROPPING = {"steps": 6, "tuning": "lora", "objectives": BOTH, "batch_size": 5}
 

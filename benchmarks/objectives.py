@@ -63,7 +63,11 @@ SHORT: dict[str, dict[str, object]] = {
         "train_dueg.training.max_epochs": 4,
     },
 }
-EVERY: dict[str, object] = {"train_dueg.alignment.weight": 0.0, "finetune_mirm.held_out": 0.1}
+EVERY: dict[str, object] = {
+    "train_dueg.alignment.weight": 0.0,
+    "finetune_mirm.held_out": 0.1,
+    "finetune_mirm.objectives.contrast": 1.0,  # a variant weighs kind by kind
+}
 SEEN = {"demo": ("colour", "shape"), "ml-1m": ()}
 SAID = {"demo": ("category", "brand"), "ml-1m": ("genre", "decade")}
 

@@ -21,11 +21,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
 from pipeline import processes
 from pipeline.errors import MolarError
-from pipeline.params import Runtime
 from pipeline.progress import console, say
+
+if TYPE_CHECKING:  # --help should not wait for it
+    from pipeline.params import Runtime
 
 PARENT = "MOLAR_LAUNCHED_BY"  # process id
 PR_SET_PDEATHSIG = 1  # of Linux's prctl

@@ -1,4 +1,4 @@
-"""Curves of a training while it runs, by DVCLive: `dvc plots show` and DVC's VS Code extension draw them.
+"""Curves of a training while it runs, by DVCLive: `dvc plots show dvclive` draws them.
 
 Promise: nothing here changes a result, touches Git, `dvc.yaml` or an experiment, or tells any server. Rows go to
 `dvclive/<stage>/plots/metrics/<name>.tsv`, git-ignored and no stage's output: what a stage keeps of its training is in
@@ -23,7 +23,7 @@ from pipeline.progress import say
 if TYPE_CHECKING:
     import dvclive
 
-ROOT = Path("dvclive")  # a plot of dvc.yaml
+ROOT = Path("dvclive")  # no plot of dvc.yaml, whose plots `dvc exp run` takes into Git, ignored or not
 SECONDS, ROWS = 2.0, 1000
 
 

@@ -180,7 +180,7 @@ def gradients(mirm, shop, params, step=0):
     tasks = Tasks(shop, walks(), Prompts(shop, mirm.processor, mirm.settings), params, 0)
     steps, model = Steps(tasks, Pictures(shop, mirm), mirm, params), Losses(mirm.model)
     mirm.model.zero_grad()
-    given = steps[step]["answers"]
+    given, _ = steps[step]["answers"]
     answers = [int((labels_BL != IGNORED).sum()) for _, labels_BL in given]
     for (inputs, labels_BL), count in zip(given, answers, strict=True):
         (model(inputs, labels_BL) * count / sum(answers)).backward()

@@ -219,8 +219,8 @@ def test_the_user_model_gets_the_family_s_own_decoder(family):
     items_BLD = torch.randn(2, 8, HIDDEN)
     changed_BLD = items_BLD.clone()
     changed_BLD[:, 5] = torch.randn(2, HIDDEN)
-    last_B = torch.tensor([7, 7])
-    difference = (decoder(items_BLD, last_B) - decoder(changed_BLD, last_B)).abs().amax((0, 2))
+    last_B, users_B = torch.tensor([7, 7]), torch.tensor([0, 1])
+    difference = (decoder(items_BLD, last_B, users_B) - decoder(changed_BLD, last_B, users_B)).abs().amax((0, 2))
     assert difference[:5].max() == 0 and (difference[5:] > 0).all(), "causal"
 
 

@@ -23,7 +23,7 @@ from pipeline.progress import say
 if TYPE_CHECKING:
     import dvclive
 
-ROOT = Path("dvclive")  # no plot of dvc.yaml, whose plots `dvc exp run` takes into Git, ignored or not
+ROOT = Path("dvclive")  # git-ignored, and no plot of dvc.yaml, which complains of one that is not there yet
 SECONDS, ROWS = 2.0, 1000
 
 

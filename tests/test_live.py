@@ -83,7 +83,7 @@ def test_rows_hold_the_means_since_the_last_one_and_dvc_draws_them(project: Path
 
 
 def test_git_ignores_the_folder_and_no_experiment_takes_it_in() -> None:
-    assert str(ROOT) not in DVC_YAML.read_text("utf-8"), "`dvc exp run` commits every plot that is named there"
+    assert str(ROOT) not in DVC_YAML.read_text("utf-8")
     ignored = ["git", "check-ignore", "dvclive/train_teacher/plots/metrics/loss.tsv"]
     assert subprocess.run(ignored, cwd=DVC_YAML.parent, check=False).returncode == 0
 

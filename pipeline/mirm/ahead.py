@@ -1,10 +1,10 @@
 """Pictures prepared ahead of the model, by other processes, while it computes.
 
 Promise: the same pictures in the same order whatever `workers` is, and no more of them in memory than a few calls of
-the processor for each process. They are processes because the processor holds Python's lock for most of its time: at
-56 and 112 pixels a side two threads prepare no more than one (0.8 to 1.0 times as many, measured), only at 224 do they
-gain, and at every size they hold up the thread that feeds a GPU. What that thread still does for a picture of 112
-pixels fell from 2.3 to 0.6 ms. On a CPU whose every core the model already uses there is little to win.
+the processor for each process. They are processes because the processor holds Python's lock for most of its time: in
+throw-away timings two threads prepared no more than one at 56 and 112 pixels a side, only at 224 did they gain, and at
+every size they held up the thread that feeds a GPU. On a CPU whose every core the model already uses there is little
+to win.
 
 PyTorch's DataLoader runs them: forked, so that they need no copy of the catalogue; one thread each, no GPU; they end
 when their work or this process does. They hand pictures over in shared memory (/dev/shm), CALL_BYTES at a time.

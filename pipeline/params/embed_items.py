@@ -38,9 +38,8 @@ class EmbedItems(Section):
     modality: Literal[
         "text", "image", "text+image"
     ]  # of the MIRM: drop one at embedding time; the default is all there is
-    batch_tokens: int = Field(
-        ge=64
-    )  # padded tokens per batch, halved for all if one does not fit; another bound may round otherwise: all anew
+    # Padded tokens a batch, halved for all if one does not fit; another bound may round otherwise, so all anew.
+    batch_tokens: int = Field(ge=64)
     precision: Literal["float32", "bfloat16"]
     compile: bool  # the MIRM's text decoder, by torch.compile
     dtype: Literal["float16", "float32"]  # of the shards

@@ -84,17 +84,24 @@ def test_large_pictures_are_fewer_in_a_call(mirm, monkeypatch):
     assert asked == [1]
 
 
+def refused(mirm, shop, workers, monkeypatch, tmp_path):
+    """What is said in place of embeddings: one line, and no process stays behind."""
+    with pytest.raises(MolarError) as error:
+        embedded(mirm, shop, workers, monkeypatch, tmp_path)
+    said = str(error.value)
+    assert "\n" not in said
+    del error  # it holds the loader
+    assert nobody_is_left()
+    return said
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_damaged_picture_is_named_in_one_line(mirm, workers, monkeypatch, tmp_path):
     shop = Shop()
     shop.pictures[11] = shop.pictures[11][:100]
-    with pytest.raises(MolarError) as error:
-        embedded(mirm, shop, workers, monkeypatch, tmp_path)
-    said = str(error.value)
-    assert said.startswith("the picture of item 'i11' cannot be decoded (") and "\n" not in said
+    said = refused(mirm, shop, workers, monkeypatch, tmp_path)
+    assert said.startswith("the picture of item 'i11' cannot be decoded (")
     assert said.endswith("): run `dvc repro --force --single-item ingest`")
-    del error
-    assert nobody_is_left()
 
 
 def test_a_process_that_dies_is_one_line_and_no_hang(mirm, monkeypatch, tmp_path):
@@ -106,13 +113,9 @@ def test_a_process_that_dies_is_one_line_and_no_hang(mirm, monkeypatch, tmp_path
         return Image.open(io.BytesIO(shop.pictures[idx])).convert("RGB")
 
     monkeypatch.setattr(shop, "image", killed)
-    with pytest.raises(MolarError) as error:
-        embedded(mirm, shop, 2, monkeypatch, tmp_path)
-    said = str(error.value)
-    assert said.startswith("a process that prepares pictures has ended (DataLoader worker") and "\n" not in said
+    said = refused(mirm, shop, 2, monkeypatch, tmp_path)
+    assert said.startswith("a process that prepares pictures has ended (DataLoader worker")
     assert said.endswith("or lower runtime.workers (MOLAR_WORKERS=0: none)")
-    del error
-    assert nobody_is_left()
 
 
 def test_no_shared_memory_is_one_line_and_no_hang(mirm, monkeypatch, tmp_path):

@@ -89,6 +89,8 @@ def save_mirm(mirm: Mirm, directory: Path) -> None:
     """Checkpoint, processor and settings; the same MIRM twice gives the same bytes."""
     for where_from in ("is_local", "local_files_only"):  # how the tokenizer was found is not part of it
         mirm.processor.tokenizer.init_kwargs.pop(where_from, None)
+    mirm.processor.tokenizer.backend_tokenizer.no_padding()  # a call with padding leaves it set, and it would be saved
+    mirm.processor.tokenizer.backend_tokenizer.no_truncation()
     mirm.model.save_pretrained(directory)
     mirm.processor.save_pretrained(directory)
     write_json(directory / SETTINGS, asdict(mirm.settings))

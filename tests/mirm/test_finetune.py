@@ -210,3 +210,14 @@ def test_contrast_kept_apart_is_that_of_the_plain_loss(tmp_path):
     keys = torch.tensor([pair.key for pair in pairs])
     plain = symmetric_info_nce(*encoded, same_but_itself(keys), params.objectives.temperature)
     assert asked.examples == len(pairs) == params.batch_size and asked.value == pytest.approx(plain.item(), abs=1e-4)
+
+
+def test_how_the_tokenizer_was_called_last_is_not_saved(tmp_path):
+    digests = []
+    for name, padding in (("plain", False), ("padded", True)):
+        mirm = backbone()
+        mirm.processor.tokenizer(["a", "longer words"], padding=padding, truncation=padding, max_length=8)
+        (tmp_path / name).mkdir()
+        save_mirm(mirm, tmp_path / name)
+        digests.append(hashlib.sha256((tmp_path / name / "tokenizer.json").read_bytes()).hexdigest())
+    assert digests[0] == digests[1]

@@ -67,7 +67,7 @@ def test_frozen_encoders_are_not_estimated_by_the_mirm(params_file) -> None:
 
 
 def test_with_a_catalogue_each_stage_has_its_line(params_file) -> None:
-    params_file({})
+    params_file({"finetune_mirm": {"objectives": {"contrast": 0.0}}})
     a_catalogue()
     code, lines = molar()
     assert code == 0 and fits(lines)

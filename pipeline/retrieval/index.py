@@ -18,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import MolarError
-from pipeline.retrieval.rank import flat_rows, pair_scores
+from pipeline.retrieval.rank import pair_scores
+from pipeline.retrieval.sieve import flat_rows
 
 SLACK = 8  # fetched beyond what is asked for, so that the rounding bound is seldom met
 GPU_DEPTH = 2048  # FAISS's own limit of k on a GPU

@@ -82,6 +82,12 @@ def read(path: Path) -> Any:
     return faiss.read_index(str(path))
 
 
+def listed_ranks(items_QK: NDArray[np.integer], targets_Q: NDArray[np.integer], num_items: int) -> NDArray[np.int64]:
+    """Place (Q,) int64 of each target in its list; the number of items (a miss) where it is not in it."""
+    hit_QK = items_QK == np.asarray(targets_Q)[:, None]
+    return np.where(hit_QK.any(axis=1), hit_QK.argmax(axis=1), num_items)
+
+
 class Searcher:
     """An index ready to be asked, on a GPU where there is one and this build of FAISS can use it."""
 
@@ -143,8 +149,7 @@ class Searcher:
     ) -> NDArray[np.int64]:
         """Rank (Q,) int64 of each target in its list of `depth`; the number of items (a miss) where it is not in it."""
         items_QK, _ = self.search(users_QD, depth, seen, candidates)
-        hit_QK = items_QK == np.asarray(targets_Q)[:, None]
-        return np.where(hit_QK.any(axis=1), hit_QK.argmax(axis=1), len(self.items_ND))
+        return listed_ranks(items_QK, targets_Q, len(self.items_ND))
 
     def _fetch(
         self,

@@ -57,7 +57,10 @@ def target_ranks(
     ranks_Q, open_Q = sieve.target_ranks(sieve.Sieve(users_QD, items_ND, seen, candidates, block, device), targets_Q)
     left_L = np.flatnonzero(open_Q & ~missed_Q)
     if len(left_L):
-        scorer, seen_L = dot_scorer(users_QD[left_L], items_ND), None if seen is None else [seen[q] for q in left_L]
+        scorer, seen_L = (
+            dot_scorer(users_QD[left_L], items_ND),
+            None if seen is None else [seen[int(q)] for q in left_L],
+        )
         ranks_Q[left_L] = scored_target_ranks(scorer, len(items_ND), targets_Q[left_L], seen_L, candidates, block)
     return np.where(missed_Q, len(items_ND), ranks_Q)
 
@@ -109,7 +112,10 @@ def top_k(
     items_QK, scores_QK, open_Q = sieve.top_k(sieve.Sieve(users_QD, items_ND, seen, candidates, block, device), k)
     left_L = np.flatnonzero(open_Q)
     if len(left_L):
-        scorer, seen_L = dot_scorer(users_QD[left_L], items_ND), None if seen is None else [seen[q] for q in left_L]
+        scorer, seen_L = (
+            dot_scorer(users_QD[left_L], items_ND),
+            None if seen is None else [seen[int(q)] for q in left_L],
+        )
         found = scored_top_k(scorer, len(left_L), len(items_ND), k, seen_L, candidates, block)
         items_QK[left_L], scores_QK[left_L] = found
     return items_QK, scores_QK

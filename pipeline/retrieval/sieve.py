@@ -87,8 +87,8 @@ class Sieve:
 
     def columns(self, items: NDArray[np.integer]) -> NDArray[np.int64]:
         """Columns of items among the candidates, -1 for what is none."""
-        items = np.asarray(items, np.int64)
-        return items if self.ids_M is None else self.column_N[items]
+        columns: NDArray[np.int64] = np.asarray(items, np.int64)
+        return columns if self.ids_M is None else self.column_N[columns]
 
     def tiles(self, queries: slice, scores_BW: torch.Tensor) -> Iterator[slice]:
         """Fill the buffer with the scores of one tile of candidates after the other and yield which ones they are.
@@ -170,9 +170,9 @@ def top_k(sieve: Sieve, k: int) -> tuple[NDArray[np.int32], NDArray[np.float32],
         rows_P, _ = real_BT.nonzero(as_tuple=True)
         exact_BT = torch.full_like(best_BT, -torch.inf)
         exact_BT[real_BT] = exact_scores(sieve.users_QD, sieve.items_MD, rows_P + queries.start, columns_BT[real_BT])
-        found_BT, at_BT = exact_BT.cpu().numpy(), columns_BT.cpu().numpy()
-        order_BK = np.lexsort((at_BT, -found_BT), axis=1)[:, :k]
-        found_BK, at_BK = np.take_along_axis(found_BT, order_BK, 1), np.take_along_axis(at_BT, order_BK, 1)
+        here_BT, ids_BT = exact_BT.cpu().numpy(), columns_BT.cpu().numpy()
+        order_BK = np.lexsort((ids_BT, -here_BT), axis=1)[:, :k]
+        found_BK, at_BK = np.take_along_axis(here_BT, order_BK, axis=1), np.take_along_axis(ids_BT, order_BK, axis=1)
         kept = found_BK.shape[1]
         ids_BK = at_BK if sieve.ids_M is None else sieve.ids_M[np.minimum(at_BK, candidates - 1)]
         items_QK[queries, :kept] = np.where(found_BK > -np.inf, ids_BK, -1)
@@ -202,18 +202,25 @@ def _told_apart(
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """How many scores of each row lie above `high` (B,), and the pairs (P,), (P,) that lie from `low` to `high`.
 
-    On a CPU by numpy, which compares several times faster than torch, and eight booleans at a time after that.
+    By numpy, which compares several times faster than torch on a CPU, and eight booleans at a time after that.
     """
     if scores_BW.is_cuda:
-        rows_P, columns_P = ((scores_BW >= low_B1) & (scores_BW <= high_B1)).nonzero(as_tuple=True)
-        return (scores_BW > high_B1).sum(1), rows_P, columns_P
-    scores, low, high = scores_BW.numpy(), low_B1.numpy(), high_B1.numpy()
+        return _told_apart_by_torch(scores_BW, low_B1, high_B1)
+    scores = scores_BW.numpy()
     rows, width = scores.shape
-    above_BW, reached_BW = scores > high, scores >= low
+    above_BC, reached_BC = (mask_BW.view(np.uint64) for mask_BW in (scores > high_B1.numpy(), scores >= low_B1.numpy()))
     # sixty-four words of eight bytes, each 0 or 1, add up without a carry
-    above_B = above_BW.view(np.uint64).reshape(rows, -1, 64).sum(axis=2).view(np.uint8).sum(axis=1, dtype=np.int64)
-    close_BW = above_BW.view(np.uint64) ^ reached_BW.view(np.uint64)
-    words_C = np.flatnonzero(close_BW.ravel() != 0)
-    at_C, byte_C = np.nonzero(close_BW.ravel()[words_C].view(np.uint8).reshape(-1, 8))
-    flat_P = words_C[at_C] * 8 + byte_C
-    return tuple(torch.from_numpy(array) for array in (above_B, flat_P // width, flat_P % width))  # type: ignore[return-value]
+    above_B = above_BC.reshape(rows, -1, 64).sum(axis=2).view(np.uint8).sum(axis=1, dtype=np.int64)
+    close_C = (above_BC ^ reached_BC).ravel()
+    words_C = np.flatnonzero(close_C != 0)
+    at_P, byte_P = np.nonzero(close_C[words_C].view(np.uint8).reshape(-1, 8))
+    flat_P = words_C[at_P] * 8 + byte_P
+    return torch.from_numpy(above_B), torch.from_numpy(flat_P // width), torch.from_numpy(flat_P % width)
+
+
+def _told_apart_by_torch(
+    scores_BW: torch.Tensor, low_B1: torch.Tensor, high_B1: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    above_BW, reached_BW = scores_BW > high_B1, scores_BW >= low_B1
+    rows_P, columns_P = (reached_BW & ~above_BW).nonzero(as_tuple=True)
+    return above_BW.sum(1), rows_P, columns_P

@@ -68,18 +68,21 @@ def main() -> None:
             sum_weights=settings.sum_weights,
             mask_seen=mask_seen,
             oracle=oracle,
+            device=device,
         )
         report = results.report(found, "masked" if mask_seen else "unmasked", settings.cutoffs, settings.bootstrap)
 
         def search(histories: evaluation.Histories, users: np.ndarray) -> evaluation.Found:
             seen = histories if mask_seen else None
-            return top_k(dueg.user_vectors(histories, users), items_ND, settings.top_k, seen, dueg.rankable)
+            return top_k(
+                dueg.user_vectors(histories, users), items_ND, settings.top_k, seen, dueg.rankable, device=device
+            )
 
         with artifacts.write(EVALUATION, queries=len(found.test.targets), users=len(sequences)) as out:
             results.write_report(out, found, report, sequences.user_ids)
             results.write_lists(out / "top.parquet", evaluation.lists(sequences, search))
         artifacts.write_json(METRICS, results.headline_metrics(report))
-        Console().print(results.table(report, settings.cutoffs))
+        Console().print(results.table(report, settings.cutoffs), results.exposure_table(report))
         say(results.difference_line(report))
         run.done(f"{len(found.test.targets):,} test queries, lists of {len(sequences):,} users", EVALUATION)
 

@@ -22,10 +22,10 @@ from numpy.typing import NDArray
 from pipeline.catalog.catalogue import Queries, Sequences
 from pipeline.errors import MolarError
 from pipeline.progress import Bar, bar
-from pipeline.retrieval.index import Searcher
-from pipeline.retrieval.metrics import ndcg_at
-from pipeline.retrieval.rank import Scorer, scored_target_ranks, target_ranks
-from pipeline.retrieval.ranked import VARIANTS, Evaluation, Ranked, Variant
+from pipeline.retrieval.index import Searcher, listed_ranks
+from pipeline.retrieval.metrics import exposure, ndcg_at
+from pipeline.retrieval.rank import Scorer, scored_target_ranks, scored_top_k, target_ranks, top_k
+from pipeline.retrieval.ranked import EXPOSED, VARIANTS, Evaluation, Ranked, Variant
 
 Histories = Sequence[NDArray[np.int32]]
 Found = tuple[NDArray[np.int32], NDArray[np.float32]]  # items (U, K) and their scores (U, K), best first
@@ -79,15 +79,17 @@ def evaluate(
     sum_weights: Sequence[float],
     mask_seen: bool,
     oracle: Oracle | None = None,
+    device: str = "cpu",
 ) -> Evaluation:
     """Rank test and cold queries by every system, with and without the items of the history.
 
-    `mask_seen` says on which variant the sum's weight is chosen. Raises MolarError when there is no test query.
+    `mask_seen` says on which variant the sum's weight is chosen, `device` where vectors are multiplied.
+    Raises MolarError when there is no test query.
     """
     test = sequences.queries("test")
     if not len(test):
         raise MolarError("no user has three interactions, so there is no test query: see data/catalog/summary.json")
-    contest = _Contest(sequences, teacher, dueg, searcher, max(cutoffs))
+    contest = _Contest(sequences, teacher, dueg, searcher, max(cutoffs), device)
     warm_N = contest.warm_N
     with bar("rank", unit="rankings") as progress:
         tried = contest.choose_sum(sum_weights, mask_seen, progress)
@@ -140,9 +142,9 @@ class _Contest:
     """The systems but the oracle: their item tables, and their user vectors for any histories."""
 
     def __init__(
-        self, sequences: Sequences, teacher: Ranker, dueg: Ranker, searcher: Searcher, index_depth: int
+        self, sequences: Sequences, teacher: Ranker, dueg: Ranker, searcher: Searcher, index_depth: int, device: str
     ) -> None:
-        self.sequences, self.teacher, self.dueg = sequences, teacher, dueg
+        self.sequences, self.teacher, self.dueg, self.device = sequences, teacher, dueg, device
         self.searcher, self.index_depth = searcher, index_depth
         self.counts_N = sequences.training_counts()
         self.warm_N = np.arange(sequences.num_items) < sequences.num_warm
@@ -180,7 +182,7 @@ class _Contest:
             mix = ScoreSum(weight * by_teacher, (1 - weight) * by_dueg)
             users_QD = mix.users(users["teacher"], users["dueg"])
             candidates_N = self.warm_N & table.rankable_N
-            ranks_Q = target_ranks(users_QD, table.items_ND, validation.target, seen, candidates_N)
+            ranks_Q = target_ranks(users_QD, table.items_ND, validation.target, seen, candidates_N, device=self.device)
             tried[weight] = float(ndcg_at(ranks_Q, 10).mean())
             progress.advance()
         self.id_weight = max(tried, key=tried.__getitem__)
@@ -198,14 +200,17 @@ class _Contest:
         results = []
         for candidates_N, oracle in among:
             ranks: dict[Variant, dict[str, NDArray[np.int64]]] = {}
+            shown: dict[Variant, dict[str, NDArray[np.int64]]] = {}
             for variant in VARIANTS:
                 seen = histories if variant == "masked" else None
-                ranks[variant] = self._ranks(users, queries.target, seen, candidates_N, progress)
+                ranks[variant], shown[variant] = self._ranks(users, queries.target, seen, candidates_N, progress)
                 if oracle is not None:
-                    scorer, size = oracle(queries), self.sequences.num_items
-                    ranks[variant]["oracle"] = scored_target_ranks(scorer, size, queries.target, seen, candidates_N)
+                    scorer, size, among_all = oracle(queries), self.sequences.num_items, (seen, candidates_N)
+                    ranks[variant]["oracle"] = scored_target_ranks(scorer, size, queries.target, *among_all)
+                    lists_QK, _ = scored_top_k(scorer, len(queries), size, EXPOSED, *among_all)
+                    shown[variant]["oracle"] = exposure(lists_QK, size)
                     progress.advance()
-            results.append(Ranked(queries.user, queries.target, lengths, counts, int(candidates_N.sum()), ranks))
+            results.append(Ranked(queries.user, queries.target, lengths, counts, int(candidates_N.sum()), ranks, shown))
         return results
 
     def _ranks(
@@ -215,15 +220,21 @@ class _Contest:
         seen: Histories | None,
         candidates_N: NDArray[np.bool_],
         progress: Bar,
-    ) -> dict[str, NDArray[np.int64]]:
+    ) -> tuple[dict[str, NDArray[np.int64]], dict[str, NDArray[np.int64]]]:
+        """Ranks of the targets and exposure of the items, by system."""
         ranks: dict[str, NDArray[np.int64]] = {}
+        shown: dict[str, NDArray[np.int64]] = {}
         for name, table in self.tables.items():
             if not table.rankable_N[targets_Q].any():
                 continue
-            both_N = candidates_N & table.rankable_N
-            ranks[name] = target_ranks(users[name], table.items_ND, targets_Q, seen, both_N)
+            both_N, items_ND = candidates_N & table.rankable_N, table.items_ND
+            ranks[name] = target_ranks(users[name], items_ND, targets_Q, seen, both_N, device=self.device)
+            lists_QK, _ = top_k(users[name], items_ND, EXPOSED, seen, both_N, device=self.device)
+            shown[name] = exposure(lists_QK, len(items_ND))
             if name == "dueg":
-                depth = self.index_depth
-                ranks["dueg_index"] = self.searcher.target_ranks(users[name], targets_Q, depth, seen, both_N)
+                depth = max(self.index_depth, EXPOSED)
+                lists_QK, _ = self.searcher.search(users[name], depth, seen, both_N)
+                ranks["dueg_index"] = listed_ranks(lists_QK[:, : self.index_depth], targets_Q, len(items_ND))
+                shown["dueg_index"] = exposure(lists_QK[:, :EXPOSED], len(items_ND))
             progress.advance()
-        return ranks
+        return ranks, shown

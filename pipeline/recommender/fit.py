@@ -182,6 +182,7 @@ def validate(recommender: Recommender, sequences: Sequences, mask_seen: bool) ->
         queries.target,
         seen=histories if mask_seen else None,
         candidates=np.arange(sequences.num_items) < sequences.num_warm,
+        device=str(next(recommender.parameters()).device),
     )
     return float(ndcg_at(ranks_Q, 10).mean()), float(recall_at(ranks_Q, 10).mean())
 

@@ -22,16 +22,21 @@ from pipeline.artifacts import write_json
 from pipeline.retrieval.metrics import (
     HISTORY_EDGES,
     POPULARITY_EDGES,
+    PROPENSITY_EXPONENT,
     assert_bound,
     by_bucket,
+    catalogue_share,
+    debiased,
+    gini,
     ndcg_at,
     recall_at,
     summarise,
 )
-from pipeline.retrieval.ranked import VARIANTS, Evaluation, Ranked, Variant
-from pipeline.retrieval.significance import paired_bootstrap, standard_error
+from pipeline.retrieval.ranked import EXPOSED, VARIANTS, Evaluation, Ranked, Variant
+from pipeline.retrieval.significance import holm, paired_bootstrap, sign_flip, standard_error
 
 ORDER = ("popularity", "teacher", "dueg", "dueg_index", "sum", "oracle")
+EXPOSURE = (f"coverage@{EXPOSED}", f"gini@{EXPOSED}")
 PLACES = 6  # decimals of every saved figure
 
 
@@ -46,15 +51,18 @@ def summarised(ranked: Ranked, cutoffs: Sequence[int], resamples: int) -> dict[s
             assert_bound(f"{name} ({variant})", metrics)
             errors = {"ndcg@10": ndcg_at(ranks[name], 10), "recall@10": recall_at(ranks[name], 10)}
             systems[name] = metrics | {
-                "standard_error": {key: standard_error(of, ranked.users) for key, of in errors.items()}
+                "standard_error": {key: standard_error(of, ranked.users) for key, of in errors.items()},
+                **beyond_accuracy(ranked, variant, name),
             }
         variants[variant] = {
             "systems": systems,
-            "differences": {
-                f"dueg-{name}": differences(ranks["dueg"], ranks[name], ranked.users, resamples)
-                for name in _ordered(ranks)
-                if name not in ("dueg", "dueg_index") and "dueg" in ranks
-            },
+            "differences": corrected(
+                {
+                    f"dueg-{name}": differences(ranks["dueg"], ranks[name], ranked.users, resamples)
+                    for name in _ordered(ranks)
+                    if name not in ("dueg", "dueg_index") and "dueg" in ranks
+                }
+            ),
             "buckets": {
                 "popularity": _buckets(ranks, ranked.target_counts, POPULARITY_EDGES, cutoffs),
                 "history": _buckets(ranks, ranked.history_lengths, HISTORY_EDGES, cutoffs),
@@ -71,13 +79,37 @@ def summarised(ranked: Ranked, cutoffs: Sequence[int], resamples: int) -> dict[s
 def differences(
     ours_Q: NDArray[np.int64], theirs_Q: NDArray[np.int64], users_Q: NDArray[np.int32], resamples: int
 ) -> dict[str, dict[str, float]]:
-    """Paired 95 % bootstrap intervals, over users, of the differences in NDCG@10 and Recall@10 between two rankings."""
+    """Differences in NDCG@10 and Recall@10 of two rankings: 95 % bootstrap interval over users, p of sign flips."""
     pairs = {
         "ndcg@10": (ndcg_at(ours_Q, 10), ndcg_at(theirs_Q, 10)),
         "recall@10": (recall_at(ours_Q, 10), recall_at(theirs_Q, 10)),
     }
     return {
-        metric: vars(paired_bootstrap(ours, theirs, users_Q, resamples)) for metric, (ours, theirs) in pairs.items()
+        metric: vars(paired_bootstrap(ours, theirs, users_Q, resamples))
+        | {"p_sign_flip": sign_flip(ours, theirs, users_Q, resamples)}
+        for metric, (ours, theirs) in pairs.items()
+    }
+
+
+def corrected(found: dict[str, dict[str, dict[str, float]]]) -> dict[str, dict[str, dict[str, float]]]:
+    """Differences with `p_holm` beside each p of the sign-flip test: the family is every pair in both metrics."""
+    family = {
+        f"{pair} {metric}": of["p_sign_flip"] for pair, metrics in found.items() for metric, of in metrics.items()
+    }
+    adjusted = holm(family)
+    return {
+        pair: {metric: of | {"p_holm": adjusted[f"{pair} {metric}"]} for metric, of in metrics.items()}
+        for pair, metrics in found.items()
+    }
+
+
+def beyond_accuracy(ranked: Ranked, variant: Variant, name: str) -> dict[str, Any]:
+    """Coverage and Gini of the first ten places, and NDCG@10 and Recall@10 freed of the targets' popularity."""
+    shown_N = ranked.exposure[variant][name]
+    return {
+        f"coverage@{EXPOSED}": catalogue_share(shown_N, ranked.num_candidates),
+        f"gini@{EXPOSED}": gini(shown_N, ranked.num_candidates),
+        "debiased": debiased(ranked.ranks[variant][name], ranked.target_counts, 10, PROPENSITY_EXPONENT),
     }
 
 
@@ -98,7 +130,9 @@ def report(evaluation: Evaluation, headline: Variant, cutoffs: Sequence[int], re
         parts["cold_among_cold"] = summarised(evaluation.cold_among_cold, cutoffs, resamples)
     weights = {f"{weight:g}": ndcg for weight, ndcg in evaluation.validation_by_weight.items()}
     sum_facts = {"id_weight": evaluation.id_weight, "validation_ndcg@10": weights}
-    rounded: dict[str, Any] = _rounded({"headline": headline, "sum": sum_facts, **parts})
+    rounded: dict[str, Any] = _rounded(
+        {"headline": headline, "propensity_exponent": PROPENSITY_EXPONENT, "sum": sum_facts, **parts}
+    )
     return rounded
 
 
@@ -109,6 +143,10 @@ def headline_metrics(report: Mapping[str, Any]) -> dict[str, Any]:
         if report[part] is not None:
             systems = report[part][report["headline"]]["systems"]
             shown[part] = {name: {m: s[m] for m in ("ndcg@10", "recall@10")} for name, s in systems.items()}
+    for name, metrics in report["test"][report["headline"]]["systems"].items():
+        shown["test"][name] |= {m: metrics[m] for m in EXPOSURE} | {
+            f"debiased {m}": metrics["debiased"][m] for m in ("ndcg@10", "recall@10")
+        }
     against = report["test"][report["headline"]]["differences"]["dueg-teacher"]
     shown["difference"] = {
         f"dueg-teacher {metric}": {key: value[key] for key in ("mean", "low", "high")}
@@ -190,6 +228,25 @@ def table(report: Mapping[str, Any], cutoffs: Sequence[int]) -> Table:
     return drawn
 
 
+def exposure_table(report: Mapping[str, Any]) -> Table:
+    """What accuracy does not say, of the test queries: who is shown at all, and accuracy without popularity's help."""
+    systems = report["test"][report["headline"]]["systems"]
+    drawn = Table(
+        title=f"first {EXPOSED} places; debiased by 1 / popularity ^ {report['propensity_exponent']:g}",
+        box=SIMPLE_HEAD,
+        padding=0,
+    )
+    drawn.add_column("system", no_wrap=True)
+    for column in ("items\nshown", "Gini of\nexposure", "debiased\nN@10", "debiased\nR@10", "effective\nqueries"):
+        drawn.add_column(column, justify="right", no_wrap=True)
+    for name, metrics in systems.items():
+        share, inequality = (metrics[m] for m in EXPOSURE)
+        freed = metrics["debiased"]
+        row = [f"{share:.0%}", _short(inequality), _short(freed["ndcg@10"]), _short(freed["recall@10"])]
+        drawn.add_row(name, *row, f"{freed['queries']:,.0f}", style="bold" if name == "dueg" else None)
+    return drawn
+
+
 def _short(figure: float) -> str:
     """Four decimals without the zero before the point, as papers print them."""
     return f"{figure:.4f}".removeprefix("0")
@@ -200,7 +257,8 @@ def difference_line(report: Mapping[str, Any]) -> str:
     found = report["test"][report["headline"]]["differences"]["dueg-teacher"]["ndcg@10"]
     return (
         f"DUEG - teacher, NDCG@10: {found['mean']:+.4f} (95 % interval {found['low']:+.4f} to {found['high']:+.4f}, "
-        f"p {found['p']:.3g}); weight of the ID score in the sum: {report['sum']['id_weight']:g}"
+        f"sign-flip p {found['p_sign_flip']:.3g}, {found['p_holm']:.3g} after Holm); "
+        f"weight of the ID score in the sum: {report['sum']['id_weight']:g}"
     )
 
 

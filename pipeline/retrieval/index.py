@@ -18,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import MolarError
-from pipeline.retrieval.rank import flat_rows, pair_scores
+from pipeline.retrieval.rank import pair_scores
+from pipeline.retrieval.sieve import flat_rows
 
 SLACK = 8  # fetched beyond what is asked for, so that the rounding bound is seldom met
 GPU_DEPTH = 2048  # FAISS's own limit of k on a GPU
@@ -79,6 +80,12 @@ def write(index: Any, path: Path) -> None:
 def read(path: Path) -> Any:
     """The index that `write` wrote. The caller has verified the file."""
     return faiss.read_index(str(path))
+
+
+def listed_ranks(items_QK: NDArray[np.integer], targets_Q: NDArray[np.integer], num_items: int) -> NDArray[np.int64]:
+    """Place (Q,) int64 of each target in its list; the number of items (a miss) where it is not in it."""
+    hit_QK = items_QK == np.asarray(targets_Q)[:, None]
+    return np.where(hit_QK.any(axis=1), hit_QK.argmax(axis=1), num_items)
 
 
 class Searcher:
@@ -142,8 +149,7 @@ class Searcher:
     ) -> NDArray[np.int64]:
         """Rank (Q,) int64 of each target in its list of `depth`; the number of items (a miss) where it is not in it."""
         items_QK, _ = self.search(users_QD, depth, seen, candidates)
-        hit_QK = items_QK == np.asarray(targets_Q)[:, None]
-        return np.where(hit_QK.any(axis=1), hit_QK.argmax(axis=1), len(self.items_ND))
+        return listed_ranks(items_QK, targets_Q, len(self.items_ND))
 
     def _fetch(
         self,

@@ -2,7 +2,8 @@
 
 With one relevant item Recall@k is the share of queries with rank < k, and NDCG@k their mean of 1 / log2(rank + 2).
 That ties the two together between any two cutoffs; `assert_bound` holds every report to it (many published tables
-fail: reference/paper.md 0.2).
+fail: reference/paper.md 0.2). Beside accuracy stand whose turn it was (`catalogue_share`, `gini`), and accuracy where
+popular targets do not count more for being popular (`debiased`).
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 POPULARITY_EDGES = (0, 1, 5, 20)  # training interactions of the target: 0, 1-4, 5-19, 20 and more
+PROPENSITY_EXPONENT = 1.0  # of the target's training interactions: an item is as likely observed as it was chosen
 HISTORY_EDGES = (1, 10, 20, 50)  # items before the target: 1-9, 10-19, 20-49, 50 and more
 
 
@@ -75,3 +77,46 @@ def by_bucket(
         if inside_Q.any():
             table[name] = {"queries": int(inside_Q.sum()), **summarise(ranks_Q[inside_Q], cutoffs)}
     return table
+
+
+def exposure(items_QK: NDArray[np.integer], num_items: int) -> NDArray[np.int64]:
+    """How often (N,) int64 each item stands in the lists of some queries; -1 is none."""
+    return np.bincount(items_QK[items_QK >= 0], minlength=num_items).astype(np.int64)
+
+
+def catalogue_share(exposure_N: NDArray[np.integer], num_candidates: int) -> float:
+    """Catalogue coverage (Ge, Delgado-Battenfeld and Jannach, RecSys 2010): candidates in any list / candidates."""
+    return float(np.count_nonzero(exposure_N) / num_candidates)
+
+
+def gini(exposure_N: NDArray[np.integer], num_candidates: int) -> float:
+    """Gini coefficient of the exposure of all candidates: 0 where all have the same, towards 1 where one has it all.
+
+    Items that are no candidates have no exposure and are not counted; candidates without any are. 0 without exposure.
+    """
+    shown_M = np.sort(exposure_N)[len(exposure_N) - num_candidates :].astype(np.float64)
+    if not shown_M.sum():
+        return 0.0
+    places_M = np.arange(1, num_candidates + 1)
+    return float(((2 * places_M - num_candidates - 1) * shown_M).sum() / (num_candidates * shown_M.sum()))
+
+
+def debiased(
+    ranks_Q: NDArray[np.integer], target_counts_Q: NDArray[np.integer], cutoff: int, exponent: float
+) -> dict[str, float]:
+    """NDCG and Recall with every query weighted by 1 / (training interactions of its target) ^ exponent.
+
+    The self-normalised inverse-propensity estimator of Yang et al. (Unbiased offline recommender evaluation for
+    missing-not-at-random implicit feedback, RecSys 2018): more is seen of what users do with popular items, so the
+    plain mean rewards whoever recommends those. Popularity stands in for the unknown propensity; the exponent is an
+    assumption (0: the plain mean; 1: chances to be seen go with interactions) and belongs beside the figures. A
+    target without training interactions weighs as one with a single one. "queries" is the effective number of them,
+    (sum w)^2 / sum w^2: a few rare targets may carry the whole figure.
+    """
+    weights_Q = np.maximum(np.asarray(target_counts_Q, np.float64), 1.0) ** -exponent
+    total = weights_Q.sum()
+    return {
+        f"ndcg@{cutoff}": float(weights_Q @ ndcg_at(ranks_Q, cutoff) / total),
+        f"recall@{cutoff}": float(weights_Q @ recall_at(ranks_Q, cutoff) / total),
+        "queries": float(total**2 / (weights_Q @ weights_Q)),
+    }

@@ -1,5 +1,8 @@
 """Exact full ranking, streamed in blocks of users: the matrix of users x items never exists as a whole.
 
+Dot products go through `sieve`, which ranks nearly every query at the speed of a float32 product, on a CPU or a GPU;
+what it leaves open, and scores that are no dot product, are ranked the plain way here.
+
 Promise: the order is by score, then by item index, and it depends on nothing else. Dot products are therefore summed
 in float64 and rounded to float32: equal item vectors then tie exactly, where a float32 product may tell them apart by
 the corner of the BLAS tile they fall into, and the size of a block cannot move a rank.
@@ -15,12 +18,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
-Floats = NDArray[np.floating]
+from pipeline.retrieval import sieve
+from pipeline.retrieval.sieve import Floats, flat_rows
+
 Scorer = Callable[[slice], Floats]  # queries -> a fresh (B, N) float array, higher is better; it will be overwritten
 
-MAX_SCORES = 1 << 25  # scores held at once, so that a block of users over a large catalogue stays below half a GB
+MAX_SCORES = 1 << 25  # scores held at once the plain way, with a few copies of them: below half a GB
+ITEMS = 1 << 14  # item vectors held in float64 at once
 
 
 def target_ranks(
@@ -30,15 +37,32 @@ def target_ranks(
     seen: Sequence[NDArray[np.integer]] | None = None,
     candidates: NDArray[np.bool_] | None = None,
     block: int = 512,
+    device: str = "cpu",
 ) -> NDArray[np.int64]:
     """Rank (Q,) int64 of each query's target, from 0: how many candidates have a higher score, or the same score and
     a lower index.
 
     users_QD, items_ND float, targets_Q item indices, `seen` Q arrays of item indices to leave out, `candidates` (N,)
-    bool. Raises ValueError when a vector holds a NaN or an infinity.
+    bool; `device` is torch's name of where to compute and moves no rank. Raises ValueError when a vector holds a NaN or
+    an infinity.
     """
-    scorer = dot_scorer(users_QD, items_ND)
-    return scored_target_ranks(scorer, len(items_ND), targets_Q, seen, candidates, block)
+    refuse_diverged(users_QD, items_ND)
+    targets_Q = np.asarray(targets_Q, np.int64)
+    missed_Q = np.zeros(len(targets_Q), np.bool_) if candidates is None else ~candidates[targets_Q]
+    if seen is not None:
+        rows_P, items_P = flat_rows(seen)
+        missed_Q[rows_P[items_P == targets_Q[rows_P]]] = True
+    if missed_Q.all():
+        return np.full(len(targets_Q), len(items_ND))
+    ranks_Q, open_Q = sieve.target_ranks(sieve.Sieve(users_QD, items_ND, seen, candidates, block, device), targets_Q)
+    left_L = np.flatnonzero(open_Q & ~missed_Q)
+    if len(left_L):
+        scorer, seen_L = (
+            dot_scorer(users_QD[left_L], items_ND),
+            None if seen is None else [seen[int(q)] for q in left_L],
+        )
+        ranks_Q[left_L] = scored_target_ranks(scorer, len(items_ND), targets_Q[left_L], seen_L, candidates, block)
+    return np.where(missed_Q, len(items_ND), ranks_Q)
 
 
 def scored_target_ranks(
@@ -76,13 +100,37 @@ def top_k(
     seen: Sequence[NDArray[np.integer]] | None = None,
     candidates: NDArray[np.bool_] | None = None,
     block: int = 512,
+    device: str = "cpu",
 ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
     """The k best candidates of each query: items (Q, k) int32 and scores (Q, k) float32, best first, ties by index.
 
-    Where fewer than k candidates are left the rest is item -1 with score -inf.
+    Where fewer than k candidates are left the rest is item -1 with score -inf. `device` and errors as `target_ranks`.
     """
-    num_queries, num_items = len(users_QD), len(items_ND)
-    scorer = dot_scorer(users_QD, items_ND)
+    refuse_diverged(users_QD, items_ND)
+    if not len(items_ND) or (candidates is not None and not candidates.any()):
+        return np.full((len(users_QD), k), -1, np.int32), np.full((len(users_QD), k), -np.inf, np.float32)
+    items_QK, scores_QK, open_Q = sieve.top_k(sieve.Sieve(users_QD, items_ND, seen, candidates, block, device), k)
+    left_L = np.flatnonzero(open_Q)
+    if len(left_L):
+        scorer, seen_L = (
+            dot_scorer(users_QD[left_L], items_ND),
+            None if seen is None else [seen[int(q)] for q in left_L],
+        )
+        found = scored_top_k(scorer, len(left_L), len(items_ND), k, seen_L, candidates, block)
+        items_QK[left_L], scores_QK[left_L] = found
+    return items_QK, scores_QK
+
+
+def scored_top_k(
+    scorer: Scorer,
+    num_queries: int,
+    num_items: int,
+    k: int,
+    seen: Sequence[NDArray[np.integer]] | None = None,
+    candidates: NDArray[np.bool_] | None = None,
+    block: int = 512,
+) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    """`top_k` for scores that are no dot product. Raises ValueError when a score is NaN."""
     items_QK = np.full((num_queries, k), -1, np.int32)
     scores_QK = np.full((num_queries, k), -np.inf, np.float32)
     kept = min(k, num_items)
@@ -98,30 +146,33 @@ def top_k(
     return items_QK, scores_QK
 
 
+def refuse_diverged(*vectors: Floats) -> None:
+    """Raise ValueError where a vector is not of finite numbers."""
+    if not all(np.isfinite(of).all() for of in vectors):
+        raise ValueError("a user or item vector holds a NaN or an infinity: the model that made it has diverged")
+
+
 def dot_scorer(users_QD: Floats, items_ND: Floats) -> Scorer:
     """Scores of a block of queries as dot products (B, N) float32, summed in float64 (see the module's promise)."""
-    if not (np.isfinite(users_QD).all() and np.isfinite(items_ND).all()):
-        raise ValueError("a user or item vector holds a NaN or an infinity: the model that made it has diverged")
-    items_DN = np.ascontiguousarray(np.asarray(items_ND, np.float64).T)
-    return lambda queries: (np.asarray(users_QD[queries], np.float64) @ items_DN).astype(np.float32)
+    refuse_diverged(users_QD, items_ND)
+
+    def scorer(queries: slice) -> Floats:
+        users_BD = np.asarray(users_QD[queries], np.float64)
+        scores_BN = np.empty((len(users_BD), len(items_ND)), np.float32)
+        for start in range(0, len(items_ND), ITEMS):
+            part = slice(start, start + ITEMS)
+            scores_BN[:, part] = users_BD @ np.asarray(items_ND[part], np.float64).T
+        return scores_BN
+
+    return scorer
 
 
-def pair_scores(
-    users_QD: Floats, items_ND: Floats, items_QK: NDArray[np.integer], block: int = 512
-) -> NDArray[np.float32]:
-    """Scores (Q, K) float32 of given items per query, equal to `dot_scorer`'s; -inf where the item is -1."""
-    scores_QK = np.empty(items_QK.shape, np.float32)
-    for queries in _blocks(len(users_QD), items_QK.shape[1] * items_ND.shape[1], block):
-        vectors_BKD = items_ND[items_QK[queries]].astype(np.float64)
-        scores_QK[queries] = np.einsum("bd,bkd->bk", np.asarray(users_QD[queries], np.float64), vectors_BKD)
-    return np.where(items_QK < 0, np.float32(-np.inf), scores_QK)
-
-
-def flat_rows(arrays: Sequence[NDArray[np.integer]]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """(row, value) pairs of a ragged list of arrays, both (sum of lengths,) int64: for indexing without a loop."""
-    lengths = np.fromiter((len(a) for a in arrays), np.int64, len(arrays))
-    values = np.concatenate([*arrays, np.empty(0, np.int64)]).astype(np.int64, copy=False)
-    return np.repeat(np.arange(len(arrays)), lengths), values
+def pair_scores(users_QD: Floats, items_ND: Floats, items_QK: NDArray[np.integer]) -> NDArray[np.float32]:
+    """Scores (Q, K) float32 of given items per query, as `top_k` gives them; -inf where the item is -1."""
+    rows_P = torch.arange(len(users_QD)).repeat_interleave(items_QK.shape[1])
+    columns_P = torch.from_numpy(np.ascontiguousarray(items_QK, np.int64).ravel())
+    scores_P = sieve.exact_scores(sieve.tensor(users_QD), sieve.tensor(items_ND), rows_P, columns_P)
+    return np.where(items_QK < 0, np.float32(-np.inf), scores_P.numpy().reshape(items_QK.shape))
 
 
 def _blocks(num_queries: int, width: int, block: int) -> Iterator[slice]:

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 Variant = Literal["masked", "unmasked"]  # are items of the history out of the ranking?
 VARIANTS: tuple[Variant, Variant] = ("masked", "unmasked")
 
+EXPOSED = 10  # length of the lists whose exposure is counted
+
 
 @dataclass(frozen=True, eq=False)
 class Ranked:
@@ -22,6 +24,7 @@ class Ranked:
     target_counts: NDArray[np.int64]  # (Q,) training interactions of the target
     num_candidates: int
     ranks: dict[Variant, dict[str, NDArray[np.int64]]]
+    exposure: dict[Variant, dict[str, NDArray[np.int64]]]  # how often (N,) an item is among a query's first EXPOSED
 
 
 @dataclass(frozen=True, eq=False)

@@ -44,6 +44,17 @@ def test_systems_and_candidates(shop):
     assert found.cold_among_cold.ranks["masked"]["dueg"].max() < ITEMS - WARM
 
 
+def test_exposure_is_of_ten_candidates_a_query_and_the_flat_index_shows_the_same(shop):
+    found = _evaluate(shop)
+    for ranked, last in ((found.test, WARM), (found.cold_among_all, ITEMS)):
+        for variant in VARIANTS:
+            shown = ranked.exposure[variant]
+            assert shown.keys() == ranked.ranks[variant].keys()
+            assert all(of.sum() == 10 * len(ranked.targets) and not of[last:].any() for of in shown.values())
+            assert (shown["dueg"] == shown["dueg_index"]).all()
+    assert np.count_nonzero(found.test.exposure["unmasked"]["popularity"]) == 10  # the same ten for everybody
+
+
 def test_masking_makes_a_repeated_target_a_miss_and_lifts_the_rest(shop):
     of, *_ = shop
     found, queries = _evaluate(shop).test, of.queries("test")

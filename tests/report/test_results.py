@@ -15,8 +15,11 @@ def _ranked(queries, candidates, names, seed=0):
     rng = np.random.default_rng(seed)
     ranks = {v: {name: rng.integers(0, candidates, queries) for name in names} for v in VARIANTS}
     users = np.arange(queries, dtype=np.int32)
+    shown = {v: {name: rng.integers(0, 9, candidates) for name in names} for v in VARIANTS}
     counts, lengths = rng.integers(0, 30, queries), rng.integers(2, 60, queries)
-    return Ranked(users, rng.integers(0, candidates, queries).astype(np.int32), lengths, counts, candidates, ranks)
+    return Ranked(
+        users, rng.integers(0, candidates, queries).astype(np.int32), lengths, counts, candidates, ranks, shown
+    )
 
 
 @pytest.fixture
@@ -34,9 +37,19 @@ def test_report_holds_both_variants_and_the_headline_is_the_chosen_one(evaluatio
     assert report["test"]["masked"]["buckets"]["history"]["dueg"]["1-9"]["recall@10"] == 1.0
     assert report["cold_among_cold"]["chance"]["recall@10"] == 1.0
     metrics = results.headline_metrics(report)
-    assert metrics["test"]["dueg"] == {"ndcg@10": 1.0, "recall@10": 1.0}
+    assert metrics["test"]["dueg"].items() >= {"ndcg@10": 1.0, "debiased recall@10": 1.0}.items()
+    assert 0 < metrics["test"]["dueg"]["coverage@10"] <= 1 and 0 < metrics["test"]["dueg"]["gini@10"] < 1
+    assert metrics["cold_among_cold"]["dueg"].keys() == {"ndcg@10", "recall@10"}
     assert set(metrics) == {"test", "cold_among_all", "cold_among_cold", "difference"}
     assert set(metrics["difference"]["dueg-teacher ndcg@10"]) == {"mean", "low", "high"}
+
+
+def test_p_values_are_corrected_for_all_pairs_in_both_metrics(evaluation):
+    found = results.report(evaluation, "masked", [10, 20], 200)["test"]["unmasked"]["differences"]
+    tests = sorted((of["p_sign_flip"], of["p_holm"]) for metrics in found.values() for of in metrics.values())
+    assert len(tests) == 8  # four other systems, the index aside
+    assert tests[0][1] == pytest.approx(min(8 * tests[0][0], 1), abs=1e-5)
+    assert all(corrected >= raw for raw, corrected in tests)
 
 
 def test_a_catalogue_without_cold_items_reports_none(evaluation):
@@ -75,7 +88,8 @@ def test_the_table_says_what_was_ranked_and_the_share_of_the_oracle(evaluation):
     report = results.report(evaluation, "masked", [10, 20], 200)
     console = Console(width=80)
     with console.capture() as capture:
-        console.print(results.table(report, [10, 20]))
+        console.print(results.table(report, [10, 20]), results.exposure_table(report))
     assert "80 test queries, 50 items, seen items masked" in capture.get()
+    assert "1 / popularity ^ 1" in capture.get() and "effective" in capture.get()
     assert "100%" in capture.get() and "…" not in capture.get()
     assert results.difference_line(report).startswith("DUEG - teacher, NDCG@10: +0.")

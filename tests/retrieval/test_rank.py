@@ -2,11 +2,20 @@
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipeline.retrieval import sieve
 from pipeline.retrieval.metrics import ndcg_at, recall_at
-from pipeline.retrieval.rank import pair_scores, scored_target_ranks, target_ranks, top_k
+from pipeline.retrieval.rank import (
+    dot_scorer,
+    pair_scores,
+    scored_target_ranks,
+    scored_top_k,
+    target_ranks,
+    top_k,
+)
 
 
 def _cases(seed, queries=40, items=30, dim=4):
@@ -33,6 +42,86 @@ def test_equals_a_sort_by_score_then_index():
         assert items_QK[q].tolist() == padded
         assert scores_QK[q].tolist() == [scores_N[n] if n >= 0 else -np.inf for n in padded]
     assert items_QK.dtype == np.int32 and scores_QK.dtype == np.float32 and ranks_Q.dtype == np.int64
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    seed=st.integers(0, 10_000),
+    items=st.integers(1, 900),
+    dim=st.integers(1, 9),
+    k=st.integers(1, 40),
+    kind=st.sampled_from(["integers", "normal", "close", "huge", "tiny"]),
+    masks=st.sampled_from(["", "seen", "candidates", "seen candidates", "nobody"]),
+)
+def test_equals_a_full_sort_whatever_ties_masks_and_tiles(seed, items, dim, k, kind, masks):
+    """Narrow tiles and a small budget, so that one case crosses many of both; every kind of trouble with float32."""
+    rng, queries = np.random.default_rng(seed), 11
+    users_QD, items_ND = rng.normal(size=(queries, dim)), rng.normal(size=(items, dim))
+    if kind == "integers":
+        users_QD, items_ND = users_QD.round(), items_ND.round()
+    elif kind == "close":  # differences that a float32 product cannot see
+        items_ND = items_ND[:1] * (1 + 1e-7 * rng.integers(0, 4, (items, 1)))
+    elif kind == "huge":  # products beyond float32
+        users_QD = users_QD * 1e37
+    elif kind == "tiny":  # and below its normal numbers
+        users_QD, items_ND = users_QD * 1e-22, items_ND * 1e-20
+    users_QD, items_ND = users_QD.astype(np.float32), items_ND.astype(np.float32)
+    targets_Q = rng.integers(0, items, queries)
+    seen = [rng.integers(0, items, rng.integers(0, 30)) for _ in range(queries)] if "seen" in masks else None
+    candidates = rng.random(items) < 0.7 if "candidates" in masks else None
+    if masks == "nobody":
+        candidates = np.zeros(items, np.bool_)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sieve, "TILE", 512)
+        patch.setattr(sieve, "BUDGET", 1024)
+        patch.setattr(sieve, "FEWEST", 3)
+        ranks_Q = target_ranks(users_QD, items_ND, targets_Q, seen, candidates, block=4)
+        items_QK, scores_QK = top_k(users_QD, items_ND, k, seen, candidates, block=4)
+    with np.errstate(over="ignore"):
+        scores_QN = (users_QD.astype(np.float64) @ items_ND.T.astype(np.float64)).astype(np.float32)
+    for q, scores_N in enumerate(scores_QN):
+        out = set() if seen is None else set(seen[q].tolist())
+        order = _naive_order(scores_N, out, np.ones(items, bool) if candidates is None else candidates)
+        assert ranks_Q[q] == (order.index(targets_Q[q]) if targets_Q[q] in order else items)
+        assert items_QK[q].tolist() == (order + [-1] * k)[:k]
+        assert scores_QK[q].tolist() == [scores_N[n] if n >= 0 else -np.inf for n in items_QK[q]]
+
+
+def test_the_sieve_leaves_little_open_and_the_plain_way_agrees():
+    rng = np.random.default_rng(8)
+    users_QD, items_ND = (rng.normal(size=(n, 48)).astype(np.float32) for n in (60, 9000))
+    targets_Q, seen = rng.integers(0, 9000, 60), list(rng.integers(0, 9000, (60, 20)))
+    scorer = dot_scorer(users_QD, items_ND)
+    plain_QK, plain_scores_QK = scored_top_k(scorer, 60, 9000, 30, seen)
+    items_QK, scores_QK, open_Q = sieve.top_k(sieve.Sieve(users_QD, items_ND, seen, None, 512, "cpu"), 30)
+    assert not open_Q.any() and (items_QK == plain_QK).all() and (scores_QK == plain_scores_QK).all()
+    ranks_Q, open_Q = sieve.target_ranks(sieve.Sieve(users_QD, items_ND, None, None, 512, "cpu"), targets_Q)
+    assert not open_Q.any() and (ranks_Q == scored_target_ranks(scorer, 9000, targets_Q)).all()
+
+
+def test_a_float32_product_that_torch_may_round_further_is_not_trusted(monkeypatch):
+    monkeypatch.setattr(torch, "get_float32_matmul_precision", lambda: "high")
+    assert sieve.Sieve(np.ones((3, 2)), np.ones((4, 2)), None, None, 8, "cpu").open_Q.all()
+
+
+def test_torch_tells_scores_apart_as_numpy_does():
+    scores_BW = torch.from_numpy(np.random.default_rng(2).integers(-3, 4, (5, 512)).astype(np.float32))
+    low_B1 = torch.tensor([[0.0], [-9], [1], [torch.inf], [9]])
+    high_B1 = torch.tensor([[1.0], [9], [1], [torch.inf], [9]])
+    by_numpy = sieve._told_apart(scores_BW, low_B1, high_B1)
+    by_torch = sieve._told_apart_by_torch(scores_BW, low_B1, high_B1)
+    assert all((a == b).all() for a, b in zip(by_numpy, by_torch, strict=True))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
+def test_a_gpu_moves_no_rank():
+    rng = np.random.default_rng(9)
+    users_QD, items_ND = (rng.normal(size=(n, 32)).astype(np.float32) for n in (200, 20_000))
+    targets_Q, seen = rng.integers(0, 20_000, 200), list(rng.integers(0, 20_000, (200, 20)))
+    there, here = (target_ranks(users_QD, items_ND, targets_Q, seen, device=d) for d in ("cuda", "cpu"))
+    assert (there == here).all()
+    there, here = (top_k(users_QD, items_ND, 50, seen, device=d)[0] for d in ("cuda", "cpu"))
+    assert (there == here).all()
 
 
 @pytest.mark.parametrize(
@@ -90,6 +179,9 @@ def test_a_diverged_model_is_refused():
     bad = np.array([[np.nan]], np.float32)
     with pytest.raises(ValueError, match="diverged"):
         target_ranks(bad, np.ones((3, 1), np.float32), np.array([0]))
+    with pytest.raises(ValueError, match="diverged") as error:
+        top_k(np.ones((3, 1), np.float32), bad, 2)
+    assert "\n" not in str(error.value)
     with pytest.raises(ValueError, match="diverged"):
         scored_target_ranks(lambda queries: np.array([[1.0, np.nan]]), 2, np.array([0]))
 

@@ -1,9 +1,12 @@
-"""The paired interval: right coverage where there is no difference, sure where there is one."""
+"""Paired tests: right rates where there is no difference, sure where there is one, corrected where there are many."""
+
+import itertools
 
 import numpy as np
 import pytest
 
-from pipeline.retrieval.significance import paired_bootstrap, standard_error
+from pipeline.retrieval import significance
+from pipeline.retrieval.significance import holm, paired_bootstrap, sign_flip, standard_error
 
 
 def test_interval_covers_zero_about_95_times_in_100_when_nothing_differs():
@@ -70,3 +73,58 @@ def test_asking_a_user_the_same_thing_again_adds_no_certainty():
 def test_a_user_of_many_queries_weighs_as_many():
     found = paired_bootstrap(np.array([1.0, 1.0, 1.0, 0.0]), np.zeros(4), np.array([7, 7, 7, 2]), 500)
     assert (found.mean, found.low, found.high) == (0.75, 0.0, 1.0)
+
+
+def test_sign_flips_by_hand():
+    zeros = np.zeros(3)
+    assert sign_flip(np.array([1.0, 1.0, 1.0]), zeros, np.arange(3), 100) == 2 / 8  # all signs alike, either way
+    assert sign_flip(np.array([1.0, 1.0, -1.0]), zeros, np.arange(3), 100) == 1.0
+    assert sign_flip(np.array([3.0, 1.0, 0.0]), zeros, np.arange(3), 100) == 2 / 4  # who does not differ has no say
+    assert sign_flip(np.array([1.0, 1.0, 1.0]), zeros, np.array([5, 5, 5]), 100) == 1.0  # one user has one sign
+    assert sign_flip(zeros, zeros, np.arange(3), 100) == 1.0
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_sign_flips_of_few_users_equal_enumeration_and_scipy(seed):
+    stats = pytest.importorskip("scipy.stats")
+    difference_U = np.random.default_rng(seed).normal(0.4, 1, 9).round(1)
+    totals = np.array([np.dot(signs, difference_U) for signs in itertools.product([1, -1], repeat=9)])
+    expected = np.mean(np.abs(totals) >= abs(difference_U.sum()) - 1e-9)
+    found = sign_flip(difference_U, np.zeros(9), np.arange(9), 100)
+    assert found == pytest.approx(expected)
+    theirs = stats.permutation_test(
+        (difference_U,), np.sum, permutation_type="samples", n_resamples=np.inf, alternative="two-sided"
+    )
+    assert found == pytest.approx(theirs.pvalue)
+
+
+def test_drawn_signs_come_near_the_exact_p_and_repeat_whatever_the_batch(monkeypatch):
+    difference_U = np.random.default_rng(6).normal(0.3, 1, 14).round(1)
+    exact = sign_flip(difference_U, np.zeros(14), np.arange(14), 1)
+    monkeypatch.setattr(significance, "ENUMERATED", 5)
+    drawn = sign_flip(difference_U, np.zeros(14), np.arange(14), 20_000)
+    assert drawn == pytest.approx(exact, abs=4 * np.sqrt(exact * (1 - exact) / 20_000)) and drawn != exact
+    assert drawn == sign_flip(difference_U, np.zeros(14), np.arange(14), 20_000)
+    assert drawn != sign_flip(difference_U, np.zeros(14), np.arange(14), 20_000, seed=1)
+    monkeypatch.setattr(significance, "MAX_COUNTS", 500)
+    assert drawn == sign_flip(difference_U, np.zeros(14), np.arange(14), 20_000)
+    sure = sign_flip(np.ones(200), np.zeros(200), np.arange(200), 999)
+    assert sure == pytest.approx(1 / 1000)
+
+
+def test_sign_flips_reject_one_true_null_in_twenty():
+    """Heavy tails and few distinct values, as rank metrics have: the level does not lean on the bell curve."""
+    rng = np.random.default_rng(7)
+    rejected = 0
+    for trial in range(600):
+        ours_Q, theirs_Q = (np.where(rng.random(80) < 0.4, 1 / np.log2(rng.integers(2, 12, 80)), 0) for _ in "ab")
+        rejected += sign_flip(ours_Q, theirs_Q, np.arange(80), 199, seed=trial) <= 0.05
+    assert 15 <= rejected <= 45  # 30 expected, standard deviation 5.3
+
+
+def test_holm_by_hand():
+    assert holm({"a": 0.01, "b": 0.04, "c": 0.03, "d": 0.005}) == pytest.approx(
+        {"a": 0.03, "b": 0.06, "c": 0.06, "d": 0.02}
+    )
+    assert holm({"a": 0.6, "b": 0.7}) == {"a": 1.0, "b": 1.0} and holm({"only": 0.04}) == {"only": 0.04}
+    assert list(holm({"z": 0.5, "a": 0.1})) == ["z", "a"] and holm({}) == {}

@@ -31,7 +31,8 @@ from pipeline.retrieval.metrics import (
 from pipeline.retrieval.ranked import VARIANTS, Evaluation, Ranked, Variant
 from pipeline.retrieval.significance import paired_bootstrap, standard_error
 
-ORDER = ("popularity", "teacher", "dueg", "dueg_index", "sum", "oracle")
+ORDER = ("popularity", "teacher", "dueg", "dueg_index", "sum", "oracle", "ceiling")
+CEILING_RUNS = ("ceiling, run 1", "ceiling, run 2")  # half of its states each: no systems, but what tells its error
 PLACES = 6  # decimals of every saved figure
 
 
@@ -48,6 +49,10 @@ def summarised(ranked: Ranked, cutoffs: Sequence[int], resamples: int) -> dict[s
             systems[name] = metrics | {
                 "standard_error": {key: standard_error(of, ranked.users) for key, of in errors.items()}
             }
+        if set(CEILING_RUNS) <= set(ranks):
+            systems["ceiling"]["particles"] = particle_error(
+                ranks[CEILING_RUNS[0]], ranks[CEILING_RUNS[1]], ranked.users
+            )
         variants[variant] = {
             "systems": systems,
             "differences": {
@@ -78,6 +83,21 @@ def differences(
     }
     return {
         metric: vars(paired_bootstrap(ours, theirs, users_Q, resamples)) for metric, (ours, theirs) in pairs.items()
+    }
+
+
+def particle_error(
+    one_Q: NDArray[np.int64], other_Q: NDArray[np.int64], users_Q: NDArray[np.int32]
+) -> dict[str, float | list[float]]:
+    """What the filter's own chance does to the ceiling's NDCG@10, from two independent runs of half its states.
+
+    `runs` are their figures and `standard_error` is that of their mean; the pooled ranking is at least as good. Users
+    are filtered independently, so half the paired difference of the runs tells the error.
+    """
+    one, other = ndcg_at(one_Q, 10), ndcg_at(other_Q, 10)
+    return {
+        "runs": [float(one.mean()), float(other.mean())],
+        "standard_error": standard_error((one - other) / 2, users_Q),
     }
 
 
@@ -164,7 +184,7 @@ def write_lists(
 
 
 def table(report: Mapping[str, Any], cutoffs: Sequence[int]) -> Table:
-    """The closing table: one row a system, NDCG@10 with its standard error, the share of the oracle, cold items."""
+    """The closing table: a row a system, NDCG@10 with its standard error, shares of oracle and ceiling, cold items."""
     headline = report["headline"]
     systems = report["test"][headline]["systems"]
     cold = {part: report[part] and report[part][headline]["systems"] for part in ("cold_among_all", "cold_among_cold")}
@@ -177,13 +197,13 @@ def table(report: Mapping[str, Any], cutoffs: Sequence[int]) -> Table:
     drawn.add_column("system", no_wrap=True)
     columns = [f"{short}@{k}" for k in cutoffs for short in ("N", "R")]
     shown_cold = ["cold\nN@10", "among\ncold"] if cold["cold_among_all"] else []
-    for column in (*columns[:1], "± SE", *columns[1:], *(["of\noracle"] if "oracle" in systems else []), *shown_cold):
+    known = {name: short for name, short in (("oracle", "oracle"), ("ceiling", "ceil.")) if name in systems}
+    for column in (*columns[:1], "± SE", *columns[1:], *(f"of\n{short}" for short in known.values()), *shown_cold):
         drawn.add_column(column, justify="right", no_wrap=True)
     for name, metrics in systems.items():
         figures = [_short(metrics[f"{metric}@{k}"]) for k in cutoffs for metric in ("ndcg", "recall")]
         row = [name, figures[0], _short(metrics["standard_error"]["ndcg@10"]), *figures[1:]]
-        if "oracle" in systems:
-            row.append(f"{metrics['ndcg@10'] / max(systems['oracle']['ndcg@10'], 1e-12):.0%}")
+        row += [f"{metrics['ndcg@10'] / max(systems[top]['ndcg@10'], 1e-12):.0%}" for top in known]
         for part in ("cold_among_all", "cold_among_cold") if shown_cold else ():
             row.append(_short(cold[part][name]["ndcg@10"]) if name in cold[part] else "-")
         drawn.add_row(*row, style="bold" if name == "dueg" else None)
@@ -202,6 +222,19 @@ def difference_line(report: Mapping[str, Any]) -> str:
         f"DUEG - teacher, NDCG@10: {found['mean']:+.4f} (95 % interval {found['low']:+.4f} to {found['high']:+.4f}, "
         f"p {found['p']:.3g}); weight of the ID score in the sum: {report['sum']['id_weight']:g}"
     )
+
+
+def ceiling_line(report: Mapping[str, Any]) -> str | None:
+    """One sentence: how far the ceiling's own chance moves its NDCG@10, warm and among cold; None without ceiling."""
+    parts = (("test", ""), ("cold_among_cold", " among cold items"))
+    headline = report["headline"]
+    found = [(report[part][headline]["systems"].get("ceiling"), where) for part, where in parts if report[part]]
+    told = [
+        f"{one['ndcg@10']:.4f} ± {one['particles']['standard_error']:.4f}{where}"
+        for one, where in found
+        if one and "particles" in one
+    ]
+    return f"ceiling, NDCG@10 and what its particles may move: {', '.join(told)}" if told else None
 
 
 def _ordered(ranks: Mapping[str, Any]) -> list[str]:
@@ -234,4 +267,6 @@ def _write_table(path: Path, columns: Mapping[str, pa.Array]) -> None:
 def _rounded(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _rounded(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_rounded(inner) for inner in value]
     return round(value, PLACES) if isinstance(value, float) else value

@@ -91,8 +91,8 @@ def particle_error(
 ) -> dict[str, float | list[float]]:
     """What the filter's own chance does to the ceiling's NDCG@10, from two independent runs of half its states.
 
-    `runs` are their figures and `standard_error` is that of their mean; the pooled ranking is at least as good. Users
-    are filtered independently, so half the paired difference of the runs tells the error.
+    `runs` are their figures and `standard_error` is that of their mean, which stands for the pooled ranking's: users
+    are filtered independently, so half the paired difference of the runs tells it. What both runs lack it cannot tell.
     """
     one, other = ndcg_at(one_Q, 10), ndcg_at(other_Q, 10)
     return {
@@ -234,7 +234,7 @@ def ceiling_line(report: Mapping[str, Any]) -> str | None:
         for one, where in found
         if one and "particles" in one
     ]
-    return f"ceiling, NDCG@10 and what its particles may move: {', '.join(told)}" if told else None
+    return f"ceiling, NDCG@10 ± what the drawing of its states moves: {', '.join(told)}" if told else None
 
 
 def _ordered(ranks: Mapping[str, Any]) -> list[str]:

@@ -12,7 +12,8 @@ per factor; factors are independent a priori and in a choice's numerator, and on
 the softmax's normaliser tie them. A few weighted classes of pairs of every factor (pipeline/world/support.py) are
 therefore crossed, and over this grid predicting, weighing and the normaliser are matrix products: a state costs some
 hundredth of a free-standing particle, nothing is resampled, and paths are summed, not drawn. Errors come from
-classes drawn to stand for others, which independent runs show, and from lumping, which more states undo. Any error
+classes drawn to stand for others, which independent runs show, and from lumping, which no repetition shows and more
+states undo: compare two numbers of states to see both (docs/results.md). Any error
 makes the ranking that of a lesser model which still sees the history alone: in expectation it can only lower the
 figure. Where the states suffice for all pairs the filter is exact.
 
@@ -163,14 +164,18 @@ class Ceiling:
         return pulled_TC
 
     def _redraws(self, priors: Sequence[np.ndarray]) -> np.ndarray:
-        """(R, L, L): the chance that a step redraws one of these factors, times where its prior then sends it."""
-        result = np.zeros((RUNS, 1, 1))
-        for prior_RK in priors:
-            kept = prior_RK.shape[1]
-            redrawn = np.broadcast_to(prior_RK[:, :, None] * (self.drift / len(FACTORS)), (RUNS, kept, kept))
-            stays, others = np.eye(kept)[None], np.eye(result.shape[1])[None]
-            result = _crossed(result, stays) + _crossed(others, redrawn)
-        return result
+        """(R, L, L), to by from: the chance that a step redraws one of these factors, and where its prior sends it."""
+        kept = [prior_RK.shape[1] for prior_RK in priors]
+        moves = np.zeros((len(priors[0]), *kept, *kept))  # run, classes after, classes before
+        after = list(range(1, len(kept) + 1))
+        for factor, prior_RK in enumerate(priors):
+            before = [*after[:factor], len(kept) + 1, *after[factor + 1 :]]
+            others = [axis for axis in after if axis != after[factor]]
+            # a view of the entries at which the others stay what they are
+            view = np.einsum(moves, [0, *after, *before], [0, *others, after[factor], before[factor]])
+            view += (self.drift / len(FACTORS) * prior_RK).reshape(len(prior_RK), *(1,) * len(others), -1, 1)
+        size = math.prod(kept)
+        return moves.reshape(-1, size, size)
 
     def _cells(self, columns: Sequence[int]) -> tuple[np.ndarray, int]:
         """Each item's values of these factors as one number, and how many numbers there are."""
@@ -189,7 +194,7 @@ def _taste(values: int, weight: float) -> np.ndarray:
 
 
 def _crossed(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Kronecker product of (R, K, V) arrays within each run; one of them may be the same for all runs."""
+    """Kronecker product of (R, K, V) arrays within each run."""
     product = one[:, :, None, :, None] * other[:, None, :, None, :]
     return product.reshape(len(product), one.shape[1] * other.shape[1], -1)
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 RAW = Path("data/raw")
 DEMO = RAW / "demo"
-WORLD = Path("data/world")  # the demo world's truth; only `evaluate` may read it, for the oracle
+WORLD = Path("data/world")  # the demo world's truth; only `evaluate` may read it, for the oracle and the ceiling
 CATALOG = Path("data/catalog")
 TEACHER = Path("data/teacher")
 MIRM = Path("data/mirm")

@@ -1,8 +1,8 @@
 """Rank what users chose next by every system, under one protocol.
 
 Systems: `popularity` (training counts), `teacher`, `dueg`, `dueg_index` (the same vectors through the FAISS index),
-`sum` (ID and content scores added: the zero-cost rival of alignment) and, where the world is known, `oracle`.
-Each but the oracle is a dot product of a user's and an item's vector, so one ranking routine serves them all.
+`sum` (ID and content scores added: the zero-cost rival of alignment) and, where the world is known, `oracle` and
+`ceiling`. Each but these two is a dot product of a user's and an item's vector, so one ranking routine serves them all.
 
 Promise: all systems see the same queries, histories, candidates and masking, and the weight of the sum is chosen on
 validation queries. Ordinary queries rank warm items; cold ones rank all items, and the cold ones by themselves.
@@ -12,7 +12,7 @@ A system that can rank none of the cold targets is absent there: a zero would lo
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -29,7 +29,7 @@ from pipeline.retrieval.ranked import EXPOSED, VARIANTS, Evaluation, Ranked, Var
 
 Histories = Sequence[NDArray[np.int32]]
 Found = tuple[NDArray[np.int32], NDArray[np.float32]]  # items (U, K) and their scores (U, K), best first
-Oracle = Callable[[Queries], Scorer]  # true scores of all items at the moment of each query
+Oracle = Callable[[Queries], Scorer]  # scores of all items at the moment of each query, from the process itself
 
 LIST_USERS = 4096  # users whose lists are made at once
 
@@ -78,26 +78,26 @@ def evaluate(
     cutoffs: Sequence[int],
     sum_weights: Sequence[float],
     mask_seen: bool,
-    oracle: Oracle | None = None,
+    oracles: Mapping[str, Oracle] | None = None,
     device: str = "cpu",
 ) -> Evaluation:
     """Rank test and cold queries by every system, with and without the items of the history.
 
-    `mask_seen` says on which variant the sum's weight is chosen, `device` where vectors are multiplied.
-    Raises MolarError when there is no test query.
+    `mask_seen` says on which variant the sum's weight is chosen, `device` where vectors are multiplied; `oracles` are
+    rankers that know the process, by the name they get. Raises MolarError when there is no test query.
     """
     test = sequences.queries("test")
     if not len(test):
         raise MolarError("no user has three interactions, so there is no test query: see data/catalog/summary.json")
     contest = _Contest(sequences, teacher, dueg, searcher, max(cutoffs), device)
-    warm_N = contest.warm_N
+    warm_N, known = contest.warm_N, oracles or {}
     with bar("rank", unit="rankings") as progress:
         tried = contest.choose_sum(sum_weights, mask_seen, progress)
-        (ordinary,) = contest.ranked(test, [(warm_N, oracle)], progress)
+        (ordinary,) = contest.ranked(test, [(warm_N, known)], progress)
         among_all = among_cold = None
         if len(cold):
-            # among all items the oracle would know that the moment is a cold one: it is no ceiling there
-            among_all, among_cold = contest.ranked(cold, [(warm_N | True, None), (~warm_N, oracle)], progress)
+            # among all items an oracle would know that the moment is a cold one: it is no ceiling there
+            among_all, among_cold = contest.ranked(cold, [(warm_N | True, {}), (~warm_N, known)], progress)
     return Evaluation(ordinary, among_all, among_cold, contest.id_weight, tried)
 
 
@@ -139,7 +139,7 @@ def lists(
 
 
 class _Contest:
-    """The systems but the oracle: their item tables, and their user vectors for any histories."""
+    """The systems but the oracles: their item tables, and their user vectors for any histories."""
 
     def __init__(
         self, sequences: Sequences, teacher: Ranker, dueg: Ranker, searcher: Searcher, index_depth: int, device: str
@@ -191,24 +191,24 @@ class _Contest:
         return tried
 
     def ranked(
-        self, queries: Queries, among: Sequence[tuple[NDArray[np.bool_], Oracle | None]], progress: Bar
+        self, queries: Queries, among: Sequence[tuple[NDArray[np.bool_], Mapping[str, Oracle]]], progress: Bar
     ) -> list[Ranked]:
-        """One `Ranked` per pair of candidates and oracle; user vectors are computed once for all of them."""
+        """One `Ranked` per pair of candidates and oracles; user vectors are computed once for all of them."""
         histories = queries.histories(self.sequences)
         users = self.users(queries, histories)
         lengths, counts = np.array([len(h) for h in histories]), self.counts_N[queries.target]
         results = []
-        for candidates_N, oracle in among:
+        for candidates_N, oracles in among:
             ranks: dict[Variant, dict[str, NDArray[np.int64]]] = {}
             shown: dict[Variant, dict[str, NDArray[np.int64]]] = {}
             for variant in VARIANTS:
                 seen = histories if variant == "masked" else None
                 ranks[variant], shown[variant] = self._ranks(users, queries.target, seen, candidates_N, progress)
-                if oracle is not None:
+                for name, oracle in oracles.items():
                     scorer, size, among_all = oracle(queries), self.sequences.num_items, (seen, candidates_N)
-                    ranks[variant]["oracle"] = scored_target_ranks(scorer, size, queries.target, *among_all)
+                    ranks[variant][name] = scored_target_ranks(scorer, size, queries.target, *among_all)
                     lists_QK, _ = scored_top_k(scorer, len(queries), size, EXPOSED, *among_all)
-                    shown[variant]["oracle"] = exposure(lists_QK, size)
+                    shown[variant][name] = exposure(lists_QK, size)
                     progress.advance()
             results.append(Ranked(queries.user, queries.target, lengths, counts, int(candidates_N.sum()), ranks, shown))
         return results

@@ -35,8 +35,9 @@ from pipeline.retrieval.metrics import (
 from pipeline.retrieval.ranked import EXPOSED, VARIANTS, Evaluation, Ranked, Variant
 from pipeline.retrieval.significance import holm, paired_bootstrap, sign_flip, standard_error
 
-ORDER = ("popularity", "teacher", "dueg", "dueg_index", "sum", "oracle")
 EXPOSURE = (f"coverage@{EXPOSED}", f"gini@{EXPOSED}")
+ORDER = ("popularity", "teacher", "dueg", "dueg_index", "sum", "oracle", "ceiling")
+CEILING_RUNS = ("ceiling, run 1", "ceiling, run 2")  # half of its states each: no systems, but what tells its error
 PLACES = 6  # decimals of every saved figure
 
 
@@ -54,6 +55,10 @@ def summarised(ranked: Ranked, cutoffs: Sequence[int], resamples: int) -> dict[s
                 "standard_error": {key: standard_error(of, ranked.users) for key, of in errors.items()},
                 **beyond_accuracy(ranked, variant, name),
             }
+        if set(CEILING_RUNS) <= set(ranks):
+            systems["ceiling"]["particles"] = particle_error(
+                ranks[CEILING_RUNS[0]], ranks[CEILING_RUNS[1]], ranked.users
+            )
         variants[variant] = {
             "systems": systems,
             "differences": corrected(
@@ -110,6 +115,21 @@ def beyond_accuracy(ranked: Ranked, variant: Variant, name: str) -> dict[str, An
         f"coverage@{EXPOSED}": catalogue_share(shown_N, ranked.num_candidates),
         f"gini@{EXPOSED}": gini(shown_N, ranked.num_candidates),
         "debiased": debiased(ranked.ranks[variant][name], ranked.target_counts, 10, PROPENSITY_EXPONENT),
+    }
+
+
+def particle_error(
+    one_Q: NDArray[np.int64], other_Q: NDArray[np.int64], users_Q: NDArray[np.int32]
+) -> dict[str, float | list[float]]:
+    """What the filter's own chance does to the ceiling's NDCG@10, from two independent runs of half its states.
+
+    `runs` are their figures and `standard_error` is that of their mean, which stands for the pooled ranking's: users
+    are filtered independently, so half the paired difference of the runs tells it. What both runs lack it cannot tell.
+    """
+    one, other = ndcg_at(one_Q, 10), ndcg_at(other_Q, 10)
+    return {
+        "runs": [float(one.mean()), float(other.mean())],
+        "standard_error": standard_error((one - other) / 2, users_Q),
     }
 
 
@@ -202,7 +222,7 @@ def write_lists(
 
 
 def table(report: Mapping[str, Any], cutoffs: Sequence[int]) -> Table:
-    """The closing table: one row a system, NDCG@10 with its standard error, the share of the oracle, cold items."""
+    """The closing table: a row a system, NDCG@10 with its standard error, shares of oracle and ceiling, cold items."""
     headline = report["headline"]
     systems = report["test"][headline]["systems"]
     cold = {part: report[part] and report[part][headline]["systems"] for part in ("cold_among_all", "cold_among_cold")}
@@ -215,13 +235,13 @@ def table(report: Mapping[str, Any], cutoffs: Sequence[int]) -> Table:
     drawn.add_column("system", no_wrap=True)
     columns = [f"{short}@{k}" for k in cutoffs for short in ("N", "R")]
     shown_cold = ["cold\nN@10", "among\ncold"] if cold["cold_among_all"] else []
-    for column in (*columns[:1], "± SE", *columns[1:], *(["of\noracle"] if "oracle" in systems else []), *shown_cold):
+    known = {name: short for name, short in (("oracle", "oracle"), ("ceiling", "ceil.")) if name in systems}
+    for column in (*columns[:1], "± SE", *columns[1:], *(f"of\n{short}" for short in known.values()), *shown_cold):
         drawn.add_column(column, justify="right", no_wrap=True)
     for name, metrics in systems.items():
         figures = [_short(metrics[f"{metric}@{k}"]) for k in cutoffs for metric in ("ndcg", "recall")]
         row = [name, figures[0], _short(metrics["standard_error"]["ndcg@10"]), *figures[1:]]
-        if "oracle" in systems:
-            row.append(f"{metrics['ndcg@10'] / max(systems['oracle']['ndcg@10'], 1e-12):.0%}")
+        row += [f"{metrics['ndcg@10'] / max(systems[top]['ndcg@10'], 1e-12):.0%}" for top in known]
         for part in ("cold_among_all", "cold_among_cold") if shown_cold else ():
             row.append(_short(cold[part][name]["ndcg@10"]) if name in cold[part] else "-")
         drawn.add_row(*row, style="bold" if name == "dueg" else None)
@@ -262,6 +282,19 @@ def difference_line(report: Mapping[str, Any]) -> str:
     )
 
 
+def ceiling_line(report: Mapping[str, Any]) -> str | None:
+    """One sentence: how far the ceiling's own chance moves its NDCG@10, warm and among cold; None without ceiling."""
+    parts = (("test", ""), ("cold_among_cold", " among cold items"))
+    headline = report["headline"]
+    found = [(report[part][headline]["systems"].get("ceiling"), where) for part, where in parts if report[part]]
+    told = [
+        f"{one['ndcg@10']:.4f} ± {one['particles']['standard_error']:.4f}{where}"
+        for one, where in found
+        if one and "particles" in one
+    ]
+    return f"ceiling, NDCG@10 ± what the drawing of its states moves: {', '.join(told)}" if told else None
+
+
 def _ordered(ranks: Mapping[str, Any]) -> list[str]:
     return [name for name in ORDER if name in ranks]
 
@@ -292,4 +325,6 @@ def _write_table(path: Path, columns: Mapping[str, pa.Array]) -> None:
 def _rounded(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _rounded(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_rounded(inner) for inner in value]
     return round(value, PLACES) if isinstance(value, float) else value

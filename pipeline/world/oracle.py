@@ -32,6 +32,7 @@ class Truth:
     item_ids: list[str]
     items: Items
     weights: DemoWeights
+    drift: float
     item_E: np.ndarray
     cold_E: np.ndarray
     first_EF: np.ndarray
@@ -74,6 +75,7 @@ def open_truth(folder: Folder) -> Truth:
     items = pq.read_table(folder.file("items.parquet"))
     events = pq.read_table(folder.file("events.parquet"))
     weights = pq.read_table(folder.file("weights.parquet"))
+    drift = pq.read_table(folder.file("drift.parquet"))
     users, starts = np.unique(events["user_id"].to_numpy().astype(str), return_index=True)
     order = np.argsort(starts)
     bounds = [*starts[order].tolist(), len(events)]
@@ -85,6 +87,7 @@ def open_truth(folder: Folder) -> Truth:
             cold_N=items["cold"].to_numpy(),
         ),
         weights=DemoWeights(**dict(zip(weights["name"].to_pylist(), weights["value"].to_pylist(), strict=True))),
+        drift=drift["drift"][0].as_py(),
         item_E=events["item"].to_numpy(),
         cold_E=events["cold"].to_numpy(),
         first_EF=np.stack([events[f"first_{name}"].to_numpy() for name in FACTORS], axis=1),

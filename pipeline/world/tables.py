@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.params.demo import Demo, DemoWeights
+from pipeline.params.demo import Demo
 from pipeline.world.pictures import COLOURS, FINISHES, SHAPES, draw_picture
 from pipeline.world.process import FACTORS, World, draw_world
 
@@ -69,7 +69,7 @@ def write_world(params: Demo, raw: Path, truth: Path) -> World:
     _write_interactions(raw / "interactions.csv", world, names)
     _write_items(raw, world, names, params.seed)
     (raw / "README.txt").write_text(README, "utf-8")
-    _write_truth(truth, world, names, params.weights)
+    _write_truth(truth, world, names, params)
     return world
 
 
@@ -125,8 +125,8 @@ def _write_items(raw: Path, world: World, names: Names, seed: int) -> None:
     (raw / "cold_items.txt").write_text("".join(f"{item_id}\n" for item_id in cold), "utf-8")
 
 
-def _write_truth(truth: Path, world: World, names: Names, weights: DemoWeights) -> None:
-    """items.parquet, events.parquet, weights.parquet: plain columns, so that any Parquet reader shows the truth."""
+def _write_truth(truth: Path, world: World, names: Names, params: Demo) -> None:
+    """{items,events,weights,drift}.parquet: plain columns, so that any Parquet reader shows the truth."""
     items, events = world.items, world.events
     factors = {name: items.factors_NF[:, column] for column, name in enumerate(FACTORS)}
     pq.write_table(
@@ -144,5 +144,6 @@ def _write_truth(truth: Path, world: World, names: Names, weights: DemoWeights) 
         "cold": events.cold_E,
     }
     pq.write_table(pa.table(columns | states), truth / "events.parquet")
-    values = weights.model_dump()
+    values = params.weights.model_dump()
     pq.write_table(pa.table({"name": list(values), "value": list(values.values())}), truth / "weights.parquet")
+    pq.write_table(pa.table({"drift": [params.drift]}), truth / "drift.parquet")

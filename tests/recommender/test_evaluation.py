@@ -33,7 +33,7 @@ def test_systems_and_candidates(shop):
     def oracle(queries):  # knows every target
         return lambda block: np.eye(ITEMS)[queries.target[block]]
 
-    found = _evaluate(shop, oracle=oracle)
+    found = _evaluate(shop, oracles={"oracle": oracle})
     assert found.test.num_candidates == WARM and found.cold_among_all.num_candidates == ITEMS
     assert found.cold_among_cold.num_candidates == ITEMS - WARM
     for variant in VARIANTS:

@@ -8,6 +8,7 @@ import pytest
 from rich.console import Console
 
 from pipeline.report import results
+from pipeline.retrieval.metrics import ndcg_at
 from pipeline.retrieval.ranked import VARIANTS, Evaluation, Ranked
 
 
@@ -24,9 +25,10 @@ def _ranked(queries, candidates, names, seed=0):
 
 @pytest.fixture
 def evaluation():
-    test = _ranked(80, 50, ["popularity", "teacher", "dueg", "dueg_index", "sum", "oracle"])
+    known = ["oracle", "ceiling", *results.CEILING_RUNS]
+    test = _ranked(80, 50, ["popularity", "teacher", "dueg", "dueg_index", "sum", *known])
     test.ranks["masked"]["dueg"][:] = 0
-    return Evaluation(test, _ranked(20, 60, ["dueg"]), _ranked(20, 10, ["dueg", "oracle"]), 0.4, {0.4: 0.25, 0.6: 0.1})
+    return Evaluation(test, _ranked(20, 60, ["dueg"]), _ranked(20, 10, ["dueg", *known]), 0.4, {0.4: 0.25, 0.6: 0.1})
 
 
 def test_report_holds_both_variants_and_the_headline_is_the_chosen_one(evaluation):
@@ -56,7 +58,7 @@ def test_a_catalogue_without_cold_items_reports_none(evaluation):
     report = results.report(Evaluation(evaluation.test, None, None, 0.4, {0.4: 0.2}), "unmasked", [10, 20], 200)
     assert report["cold_among_all"] is None
     assert set(results.headline_metrics(report)) == {"test", "difference"}
-    assert results.table(report, [10, 20]).row_count == 6
+    assert results.table(report, [10, 20]).row_count == 7
 
 
 def test_files_open_and_repeat(evaluation, tmp_path):
@@ -84,12 +86,39 @@ def test_lists_leave_out_what_is_exhausted(tmp_path):
     ]
 
 
-def test_the_table_says_what_was_ranked_and_the_share_of_the_oracle(evaluation):
+def test_the_table_says_what_was_ranked_and_the_shares_of_oracle_and_ceiling(evaluation):
     report = results.report(evaluation, "masked", [10, 20], 200)
     console = Console(width=80)
     with console.capture() as capture:
         console.print(results.table(report, [10, 20]), results.exposure_table(report))
     assert "80 test queries, 50 items, seen items masked" in capture.get()
     assert "1 / popularity ^ 1" in capture.get() and "effective" in capture.get()
-    assert "100%" in capture.get() and "…" not in capture.get()
+    assert capture.get().count("100%") >= 2 and "…" not in capture.get()
     assert results.difference_line(report).startswith("DUEG - teacher, NDCG@10: +0.")
+
+
+def test_the_table_with_everything_in_it_fits_eighty_columns(evaluation):
+    report = results.report(evaluation, "unmasked", [10, 20, 50], 200)
+    console = Console(width=80)
+    with console.capture() as capture:
+        console.print(results.table(report, [10, 20, 50]))
+    assert "…" not in capture.get()
+    header = capture.get().splitlines()[3]
+    assert "system" in header and "ceil." in header and "cold" in header
+
+
+def test_the_runs_of_the_ceiling_are_its_error_and_no_systems(evaluation):
+    report = results.report(evaluation, "unmasked", [10, 20], 200)
+    systems = report["test"]["unmasked"]["systems"]
+    assert list(systems)[-2:] == ["oracle", "ceiling"]
+    one, other = (ndcg_at(evaluation.test.ranks["unmasked"][run], 10) for run in results.CEILING_RUNS)
+    told = systems["ceiling"]["particles"]
+    assert told["runs"] == [pytest.approx(one.mean(), abs=1e-6), pytest.approx(other.mean(), abs=1e-6)]
+    assert told["standard_error"] == pytest.approx((one - other).std(ddof=1) / 2 / 80**0.5, abs=1e-6)
+    assert set(results.headline_metrics(report)["test"]["ceiling"]) == {"ndcg@10", "recall@10"}
+    assert results.ceiling_line(report).endswith(" among cold items")
+    for ranks in evaluation.test.ranks.values():
+        del ranks["ceiling"]
+        for run in results.CEILING_RUNS:
+            del ranks[run]
+    assert "ceiling" not in results.report(evaluation, "unmasked", [10, 20], 200)["test"]["unmasked"]["systems"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,6 +14,8 @@ from pipeline import artifacts, params
 from pipeline.catalog import catalogue
 from pipeline.errors import MolarError
 from pipeline.recommender import grid
+from pipeline.report import results
+from pipeline.world import ceiling
 from stages import build_index, evaluate, recommend
 from tests.report import shelf
 
@@ -115,3 +118,23 @@ def test_the_oracle_speaks_the_catalogue_s_language():
         "user y of the demo world chose otherwise than the catalogue says: ingest the world without filters and with "
         "its own cold items, or set evaluate.oracle to false"
     )
+
+
+def test_the_ceiling_sees_the_history_before_the_query_in_the_world_s_own_columns(monkeypatch):
+    truth = SimpleNamespace(
+        item_ids=["a", "b", "c"], rows={"x": range(0, 3), "y": range(3, 5)}, cold_E=np.array([0, 0, 1, 0, 1])
+    )
+    of = SimpleNamespace(user_ids=["x", "y"], history=lambda user, end: np.array([[1, 2], [2, 2]])[user][:end])
+    asked = [catalogue.Queries(np.array(u), np.array(e), np.array(u)) for u, e in (([1, 0], [0, 1]), ([0], [2]))]
+    given = {}
+
+    def scores(self, histories, is_cold):
+        given.update(histories=[history.tolist() for history in histories], is_cold=is_cold)
+        return np.arange(2 * 3 * 3, dtype=np.float32).reshape(2, 3, 3)
+
+    monkeypatch.setattr(ceiling, "Ceiling", lambda truth, states: SimpleNamespace(scores=partial(scores, None)))
+    rankers = evaluate.ceilings_of(truth, of, ["c", "a", "b"], asked, 8)
+    assert given == {"histories": [[], [0], [0, 1]], "is_cold": [False, False, True]}
+    assert rankers["ceiling"](asked[1])(slice(0, 1)).tolist() == [[8 + 17, 6 + 15, 7 + 16]]
+    one, other = (rankers[run](asked[0])(slice(0, 2)).tolist() for run in results.CEILING_RUNS)
+    assert one == [[2, 0, 1], [5, 3, 4]] and other == [[11, 9, 10], [14, 12, 13]]

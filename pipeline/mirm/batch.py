@@ -57,24 +57,27 @@ def collate(examples: Sequence[Example], pictures: Pictures, pad_id: int) -> Bat
     pictures.prepare(_shown(examples))
     rows = [_fill(example.prompt, pictures) for example in examples]
     longest = max(len(ids) + len(e.answer) for (ids, _, _), e in zip(rows, examples, strict=True))
-    ids_BL = torch.full((len(rows), longest), pad_id)
-    attention_BL, types_BL = torch.zeros_like(ids_BL), torch.zeros_like(ids_BL)
-    labels_BL = torch.full_like(ids_BL, IGNORED)
-    for row, ((ids, types, _), example) in enumerate(zip(rows, examples, strict=True)):
-        start, end = len(ids), len(ids) + len(example.answer)
-        ids_BL[row, :end] = torch.tensor(ids + example.answer)
-        types_BL[row, :start] = torch.tensor(types)
-        attention_BL[row, :end] = 1
-        labels_BL[row, start:end] = torch.tensor(example.answer, dtype=torch.int64)
+    answers = [example.answer for example in examples]
+    lengths_B = torch.tensor([len(ids) for ids, _, _ in rows])
+    ends_B = lengths_B + torch.tensor([len(answer) for answer in answers])
+    ids_BL = _padded([ids + answer for (ids, _, _), answer in zip(rows, answers, strict=True)], longest, pad_id)
+    positions_L = torch.arange(longest)
+    is_real_BL = positions_L < ends_B[:, None]
+    labels_BL = ids_BL.where(is_real_BL & (positions_L >= lengths_B[:, None]), IGNORED)
     shown = [row_pictures for _, _, row_pictures in rows]
-    inputs = {"input_ids": ids_BL, "attention_mask": attention_BL}
+    inputs = {"input_ids": ids_BL, "attention_mask": is_real_BL.long()}
+    whole = [types + [0] * len(answer) for (_, types, _), answer in zip(rows, answers, strict=True)]
     if any(picture.types is not None for row in shown for picture in row):
-        inputs["mm_token_type_ids"] = types_BL
+        inputs["mm_token_type_ids"] = _padded(whole, longest, 0)
     if pictures.positions and any(shown):
-        whole = [types + [0] * len(e.answer) for (_, types, _), e in zip(rows, examples, strict=True)]
         inputs["position_ids"] = pictures.positions(whole, shown, longest)
     inputs |= stack(shown, pictures.family, pictures.image_token_id, ids_BL)
-    return Batch(inputs, labels_BL, torch.tensor([len(ids) for ids, _, _ in rows]))
+    return Batch(inputs, labels_BL, lengths_B)
+
+
+def _padded(rows: Sequence[list[int]], length: int, value: int) -> Tensor:
+    """int64 (B, length)."""
+    return torch.tensor([row + [value] * (length - len(row)) for row in rows])
 
 
 def _shown(examples: Sequence[Example]) -> Iterator[int]:

@@ -34,8 +34,9 @@ from pipeline.mirm.ahead import ahead, one_line_if_a_worker_dies
 from pipeline.mirm.batch import Example, collate
 from pipeline.mirm.compiling import BACKEND, compiled_decoder
 from pipeline.mirm.folder import HELD_OUT, LOSSES, Mirm, Modality
+from pipeline.mirm.last_token import COPIES, embedding_tokens_alone
 from pipeline.mirm.once import Embedded, embed_once
-from pipeline.mirm.pictures import Pictures
+from pipeline.mirm.pictures import Form, Pictures
 from pipeline.mirm.prompt import Prompts, Shown
 from pipeline.mirm.rows import ROWS, DoesNotFitError, fewer_tokens, filled_rows, is_out_of_memory, rows_of
 from pipeline.params.embed_items import EmbedItems
@@ -57,7 +58,7 @@ class Shape:
     """Of a forward pass, as one item decides it."""
 
     length: int  # of the padded rows
-    pictures: tuple[object, ...]
+    pictures: tuple[Form, ...]
 
 
 def model_digests(artifact: Artifact) -> dict[str, str]:
@@ -81,7 +82,7 @@ def embed_items(
             modality=params.modality,
             precision=params.precision,
             batch_tokens=encoder.batch_tokens,
-            shapes=f"{ROWS} rows, lengths by {LENGTH_STEP}",
+            shapes=f"{ROWS} rows, lengths by {LENGTH_STEP}, {COPIES} copies",
             device=kind_of(device),
             torch=torch.__version__.split("+")[0],
             transformers=transformers.__version__,
@@ -160,8 +161,7 @@ class Encoder:
         prompt = self._prompts.item(item, **self._show)
         pictures = [self._pictures[part.item] for part in prompt if isinstance(part, Shown)]
         length = len(prompt) + sum(len(picture.ids) - 1 for picture in pictures)
-        form = tuple(_form(name, tensor) for picture in pictures for name, tensor in sorted(picture.tensors.items()))
-        return Shape(_rounded(length), form)
+        return Shape(_rounded(length), tuple(picture.form for picture in pictures))
 
     def encode(self, items: list[int]) -> np.ndarray:
         """float32 (B, D). The bits are promised for items of one shape, no more than a batch of them.
@@ -186,8 +186,9 @@ class Encoder:
             name: tensor.to(self.device, self.model.dtype if tensor.is_floating_point() else None)
             for name, tensor in _lengthened(batch.inputs, length, self._pad_id).items()
         }
-        hidden_BLD = self.model.model(**inputs, use_cache=False).last_hidden_state
         last_B = (batch.prompt_lengths_B - 1).to(self.device)
+        with embedding_tokens_alone(self.model.get_decoder(), last_B):
+            hidden_BLD = self.model.model(**inputs, use_cache=False).last_hidden_state
         rows_BD = hidden_BLD[torch.arange(len(last_B), device=self.device), last_B]
         return rows_BD.float().cpu().numpy()
 
@@ -196,12 +197,6 @@ def _rounded(length: int) -> int:
     """The next multiple above: every row is padded, or a batch of rows without padding would get no mask, and with
     it another kernel."""
     return (length // LENGTH_STEP + 1) * LENGTH_STEP
-
-
-def _form(name: str, tensor: Tensor) -> tuple[object, ...]:
-    """The shape of a picture's tensor; of the small ones that tell a tower how to read it, what they say as well."""
-    says = () if tensor.is_floating_point() else tuple(tensor.flatten().tolist())
-    return (name, *tensor.shape, *says)
 
 
 def _lengthened(inputs: dict[str, Tensor], length: int, pad_id: int) -> dict[str, Tensor]:

@@ -14,6 +14,7 @@ from pipeline.mirm.batch import IGNORED
 from pipeline.mirm.embed import Encoder
 from pipeline.mirm.finetune import NOT_THE_DECODER, finetune
 from pipeline.mirm.folder import Mirm, open_backbone, save_mirm
+from pipeline.mirm.last_token import COPIES, embedding_tokens_alone
 from pipeline.mirm.objectives import Losses, Steps
 from pipeline.mirm.pictures import Pictures
 from pipeline.mirm.prompt import Prompts
@@ -237,6 +238,46 @@ def test_pictures_in_one_call_are_those_of_one_call_each(family):
         assert (one.ids, one.types) == (other.ids, other.types)
         assert one.tensors.keys() == other.tensors.keys()
         assert all(torch.equal(tensor, other.tensors[name]) for name, tensor in one.tensors.items())
+
+
+def test_placeholders_of_a_form_are_asked_once_and_are_the_whole_processor_s(family, monkeypatch):
+    shop = Shop()
+    mirm = opened(folder(family), image_pixels=112 * 112)
+    for item, size in enumerate([(84, 56), (56, 112), (84, 56), (56, 56)]):
+        shop.pictures[item] = drawn((30 * item, 200, 30), size)
+    alone = {item: Pictures(shop, mirm)[item] for item in range(4)}
+    pictures, asked = Pictures(shop, mirm), []
+    whole = type(mirm.processor).__call__
+    monkeypatch.setattr(
+        type(mirm.processor), "__call__", lambda self, *a, **kw: asked.append(1) or whole(self, *a, **kw)
+    )
+    pictures.prepare(range(4))
+    assert len(asked) == len({pictures[item].form for item in range(4)}) <= 3
+    for item in range(4):
+        assert (pictures[item].ids, pictures[item].types) == (alone[item].ids, alone[item].types)
+        inputs = whole(
+            mirm.processor, text=[pictures._markup], images=[[shop.image(item)]], return_tensors="pt",
+            images_kwargs=pictures._images_kwargs,
+        )  # fmt: skip
+        assert all(torch.equal(tensor, inputs[name]) for name, tensor in pictures[item].tensors.items())
+
+
+def test_the_last_layer_finishes_the_embedding_tokens_alone(family):
+    mirm = opened(folder(family))
+    model, decoder = mirm.model.eval(), mirm.model.get_decoder()
+    seen = []
+    decoder.layers[-1].mlp.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0].shape))
+    ids_BL, last_B = torch.randint(3, 40, (5, 30)), torch.tensor([29, 3, 17, 8, 29])
+    inputs = {"input_ids": ids_BL, "attention_mask": (torch.arange(30) <= last_B[:, None]).long()}
+    with torch.no_grad():
+        whole_BLD = model.model(**inputs, use_cache=False).last_hidden_state
+        with embedding_tokens_alone(decoder, last_B):
+            alone_BLD = model.model(**inputs, use_cache=False).last_hidden_state
+        after_BLD = model.model(**inputs, use_cache=False).last_hidden_state
+    rows_B = torch.arange(5)
+    torch.testing.assert_close(alone_BLD[rows_B, last_B], whole_BLD[rows_B, last_B], atol=1e-6, rtol=0)
+    assert torch.equal(after_BLD, whole_BLD)
+    assert [shape[1] for shape in seen] == [30, COPIES, 30]
 
 
 def test_pictures_are_bounded_where_the_family_allows(family):

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -32,7 +33,8 @@ def embedding_tokens_alone(decoder: nn.Module, last_B: Tensor) -> Iterator[None]
     if decoder._compiled_call_impl is not None:  # Dynamo would compile hooks anew for every batch: it goes whole
         yield
         return
-    layer = decoder.layers[-1]
+    layers: Any = decoder.layers
+    layer = layers[-1]
     rows_B = torch.arange(len(last_B), device=last_B.device)
 
     def gathered(module: nn.Module, inputs: tuple[Tensor, ...]) -> Tensor:

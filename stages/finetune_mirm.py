@@ -95,7 +95,7 @@ def _preview(each: int) -> None:
 
     from pipeline import artifacts
     from pipeline.catalog.catalogue import open_items, open_sequences
-    from pipeline.mirm.preview import ANSWER, MASKED, drawn, shots
+    from pipeline.mirm.preview import ANSWER, MASKED, MEET, drawn, shots
     from pipeline.mirm.prompt import Prompts
     from pipeline.mirm.tasks import Tasks
     from pipeline.params import load_params
@@ -107,7 +107,8 @@ def _preview(each: int) -> None:
         mirm = _opened(params.finetune_mirm, params.seed, items, sequences, Path(scratch))
     prompts = Prompts(items, mirm.processor, mirm.settings)
     console, kind = Console(highlight=False), None
-    console.print(f"[{MASKED}]read, and masked from the loss[/]  [{ANSWER}]to be answered[/]")
+    console.print(f"[{MASKED}]read, and masked from the loss[/]  [{ANSWER}]to be answered[/]  ", end="")
+    console.print(f"[{MASKED}]one prompt[/][{ANSWER}]{MEET}[/][{MASKED}]another: their embeddings are to meet[/]")
     for shot in shots(Tasks(items, sequences, prompts, params.finetune_mirm, params.seed), each):
         if shot.kind != kind:
             kind = shot.kind

@@ -1,4 +1,7 @@
-"""What fine-tuning examples look like: the prompt as the model reads it, what it must answer, and the pictures.
+"""What fine-tuning examples look like: prompts as the model reads them, what it must answer, and the pictures.
+
+An example learnt by its answer is a prompt and that answer; one learnt by contrast is two prompts whose embeddings
+should meet; a kind with weights for both is shown as both.
 
 Nothing is trained and nothing of the pipeline is written; pictures go to a folder of the caller's choice.
 """
@@ -14,11 +17,13 @@ from transformers import PreTrainedTokenizerBase
 
 from pipeline.catalog.catalogue import Items
 from pipeline.mirm.batch import Example
-from pipeline.mirm.prompt import Shown
+from pipeline.mirm.pairs import Pair
+from pipeline.mirm.prompt import Prompt, Shown
 from pipeline.mirm.tasks import Kind, Tasks
 
 PNG = b"\x89PNG"
 MASKED, ANSWER, TOKEN, PICTURE = "dim", "bold green", "magenta", "cyan"
+MEET = " <-> "  # between the two prompts of a pair
 
 
 @dataclass(frozen=True)
@@ -27,19 +32,28 @@ class Shot:
 
     kind: Kind
     item: int
-    example: Example
+    learnt: Example | Pair
 
 
 def shots(tasks: Tasks, each: int) -> Iterator[Shot]:
-    """The first `each` examples of every kind that has answers, kind by kind."""
+    """The first `each` examples of every kind, kind by kind: answers first, then pairs, where they weigh anything."""
     for kind in tasks.kinds:
-        if kind != "modalities":
-            for number in range(each):
-                yield Shot(kind, tasks.about(kind, number), tasks.example(kind, number))
+        weights = tasks.weights(kind)
+        for weight, made in ((weights.answer, tasks.example), (weights.contrast, tasks.pair)):
+            for number in range(each if weight else 0):
+                yield Shot(kind, tasks.about(kind, number), made(kind, number))
 
 
 def drawn(shot: Shot, items: Items, tokenizer: PreTrainedTokenizerBase, folder: Path) -> Text:
-    """The example as coloured text: what no loss counts dimmed, the answer not; its pictures in `folder`."""
+    """The example as coloured text: prompts dimmed, the answer not; its pictures in `folder`."""
+    learnt = shot.learnt
+    if isinstance(learnt, Pair):
+        one, other = (_prompt(prompt, items, tokenizer, folder) for prompt in (learnt.one, learnt.other))
+        return one.append(MEET, ANSWER).append(other)
+    return _prompt(learnt.prompt, items, tokenizer, folder).append(tokenizer.decode(learnt.answer), ANSWER)
+
+
+def _prompt(prompt: Prompt, items: Items, tokenizer: PreTrainedTokenizerBase, folder: Path) -> Text:
     text = Text()
     run: list[int] = []  # of token ids
 
@@ -47,15 +61,14 @@ def drawn(shot: Shot, items: Items, tokenizer: PreTrainedTokenizerBase, folder: 
         text.append(tokenizer.decode(run), MASKED)
         run.clear()
 
-    for part in shot.example.prompt[:-1]:
+    for part in prompt[:-1]:
         if isinstance(part, Shown):
             flush()
             text.append(f" [{_saved(part.item, items, folder)}]", PICTURE)
         else:
             run.append(part)
     flush()
-    text.append(tokenizer.decode(shot.example.prompt[-1:]), TOKEN)
-    return text.append(tokenizer.decode(shot.example.answer), ANSWER)
+    return text.append(tokenizer.decode(prompt[-1:]), TOKEN)
 
 
 def _saved(item: int, items: Items, folder: Path) -> Path:

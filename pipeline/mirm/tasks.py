@@ -121,6 +121,10 @@ class Tasks:
             weights,
         )
 
+    def weights(self, kind: Kind) -> Objective:
+        """Of a kind's two losses."""
+        return self._objectives[kind]
+
     def _number(self, kind: Kind, place: int) -> int:
         """Which example stands at a place of the endless row of shuffled epochs."""
         epoch, within = divmod(place, self._counts[kind])

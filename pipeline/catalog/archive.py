@@ -122,7 +122,7 @@ def _of_zip(path: Path) -> Iterator[Listed]:
         reason = str(error).splitlines()[0][:120] if str(error) else "it ends too early"
         raise MolarError(f"{path} is damaged or no zip archive ({reason}): make or copy it again") from None
     for member in members:
-        if not member.is_dir():
+        if member.filename and not member.is_dir():  # a name cut to nothing by a flipped byte names no picture
             name = _name(member)
             yield name, _refused(member) or _place(path, name, member)
 

@@ -259,6 +259,12 @@ def test_a_damaged_zip_is_one_line(tmp_path, keep) -> None:
     assert refused(tmp_path).startswith(f"{path} is damaged or no zip archive (")
 
 
+def test_a_member_without_a_name_is_no_picture(tmp_path) -> None:
+    path = zipped(tmp_path / "images.zip", {"a.png": b"a" * 100, "b.png": b"b" * 100})
+    path.write_bytes(path.read_bytes().replace(b"a.png", b"\0.png"))  # names end at the first NUL
+    assert Archive(path).names() == ["b.png"]
+
+
 @pytest.mark.parametrize("make", ["deflated.zip", "pax.tar", "gnu.tar"])
 def test_any_flipped_bytes_are_a_line_or_a_reason(tmp_path, make) -> None:
     whole = ARCHIVES[make](tmp_path / make, PICTURES).read_bytes()

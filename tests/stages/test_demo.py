@@ -36,7 +36,7 @@ def test_writes_both_outs_and_says_so(project: Path, capfd: pytest.CaptureFixtur
         "interactions.csv",
         "items.csv",
     ]
-    assert truth.names == ["events.parquet", "items.parquet", "weights.parquet"]
+    assert truth.names == ["drift.parquet", "events.parquet", "items.parquet", "weights.parquet"]
     line = capfd.readouterr().err.strip()
     assert line.startswith("demo: 50 users, 40 items with pictures, ") and line.endswith(" s -> data/raw/demo")
 

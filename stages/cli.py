@@ -15,6 +15,7 @@ from stages import (
     look,
     preset,
     recommend,
+    report,
     train_dueg,
     train_teacher,
 )
@@ -31,6 +32,7 @@ for name, module in {
     "evaluate": evaluate,
     "recommend": recommend,
     "look": look,
+    "report": report,
     "preset": preset,
     "download": download,
     "doctor": doctor,

@@ -18,20 +18,20 @@ from pipeline.report.page import document, picture
 
 WORDS = 160  # characters of an item's text that stand in for its picture
 
+WIDE = "body { max-width: 104rem; }"
 STYLE = """
-body { max-width: 104rem; }
-section { display: grid; grid-template-columns: minmax(0, 1.5fr) minmax(0, 10fr); gap: .9rem; align-items: start;
+.near { display: grid; grid-template-columns: minmax(0, 1.5fr) minmax(0, 10fr); gap: .9rem; align-items: start;
   padding: 1.1rem 0; border-top: 1px solid var(--line); }
-p + section { margin-top: 1.25rem; }
+p + .near { margin-top: 1.25rem; }
 .neighbours { grid-template-columns: repeat(10, minmax(0, 1fr)); gap: .6rem; }
 .query { border: 2px solid var(--accent); border-radius: .6rem; overflow: hidden; background: var(--card); }
 .frame.said { padding: .5rem; font-size: .78rem; overflow: hidden; overflow-wrap: anywhere; text-align: center; }
-.words { padding: .4rem .5rem .5rem; font-size: .85rem; }
-.details { display: -webkit-box; -webkit-box-orient: vertical; -webkit-line-clamp: 2; overflow: hidden; }
+.near .words { padding: .4rem .5rem .5rem; font-size: .85rem; }
+.near .details { display: -webkit-box; -webkit-box-orient: vertical; -webkit-line-clamp: 2; overflow: hidden; }
 .cold { color: var(--accent); font-weight: 600; }
 @media (max-width: 75rem) { .neighbours { grid-template-columns: repeat(5, minmax(0, 1fr)); }
-  section { grid-template-columns: minmax(0, 1fr) minmax(0, 5fr); } }
-@media (max-width: 40rem) { section { grid-template-columns: 1fr; } .query { max-width: 14rem; }
+  .near { grid-template-columns: minmax(0, 1fr) minmax(0, 5fr); } }
+@media (max-width: 40rem) { .near { grid-template-columns: 1fr; } .query { max-width: 14rem; }
   .neighbours { grid-template-columns: repeat(2, minmax(0, 1fr)); } }
 """
 
@@ -97,13 +97,17 @@ def rows(
 
 def page(about: str, shown: Sequence[Row]) -> str:
     """The page's HTML; `about` says in words what was drawn and among what."""
-    body = "\n".join(
-        f'<section>\n<div class="query">{_tile(row.query)}</div>\n<ol class="neighbours">\n'
+    return document("Nearest neighbours", f"<p>{escape(about)}</p>\n{sections(shown)}", WIDE + STYLE)
+
+
+def sections(shown: Sequence[Row]) -> str:
+    """The rows alone, for a page that has STYLE."""
+    return "\n".join(
+        f'<section class="near">\n<div class="query">{_tile(row.query)}</div>\n<ol class="neighbours">\n'
         + "\n".join(f"<li>{_tile(tile)}</li>" for tile in row.neighbours)
         + "\n</ol>\n</section>"
         for row in shown
     )
-    return document("Nearest neighbours", f"<p>{escape(about)}</p>\n{body}", STYLE)
 
 
 def _tile(tile: Tile) -> str:

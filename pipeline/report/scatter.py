@@ -29,9 +29,9 @@ MOST_DOTS = 20_000  # more would bring a browser to its knees and hide each othe
 WIDTH, HEIGHT, LEGEND, MARGIN = 780, 680, 220, 36
 
 STYLE = """
-svg { display: block; width: 100%; height: auto; margin-top: 1.25rem; background: #fff; border: 1px solid var(--line);
-  border-radius: .6rem; font: 14px system-ui, sans-serif; }
-svg text { fill: #1d1f23; } svg text.soft { fill: #666c76; }
+svg.map { display: block; width: 100%; height: auto; margin-top: 1.25rem; background: #fff; font: 14px system-ui,
+  sans-serif; border: 1px solid var(--line); border-radius: .6rem; }
+.map text { fill: #1d1f23; } .map text.soft { fill: #666c76; }
 """
 
 
@@ -113,7 +113,7 @@ def svg(
     top_N = HEIGHT / 2 - (y_N - (y_N.min() + y_N.max()) / 2) / span
     radius = 3.5 if len(dots) <= 5000 else 2
     parts = [
-        f'<svg viewBox="0 0 {WIDTH + LEGEND} {HEIGHT}" role="img" aria-label="map of the items">',
+        f'<svg class="map" viewBox="0 0 {WIDTH + LEGEND} {HEIGHT}" role="img" aria-label="map of the items">',
         '<g fill-opacity=".75">',
     ]
     for i in dots:

@@ -26,7 +26,7 @@ def html():
 
 
 def test_a_query_and_its_neighbours_stand_in_order():
-    sections = html().split("<section>")[1:]
+    sections = html().split('<section class="near">')[1:]
     assert [section.count("<li>") for section in sections] == [2, 2]
     assert sections[0].index("training interactions: 1,200") < sections[0].index("cosine 0.500")
     assert sections[0].index("cosine 0.500") < sections[0].index("cosine -0.250")

@@ -37,6 +37,7 @@ def shop(tmp_path, monkeypatch):
     items = SimpleNamespace(
         item_ids=[f"i{n}" for n in range(shelf.ITEMS)],
         titles=[f"Thing {n}" for n in range(shelf.ITEMS)],
+        texts=[None] * shelf.ITEMS,
         attributes=[{}] * shelf.ITEMS,
         image_bytes=lambda idx: None,
     )

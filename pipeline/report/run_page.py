@@ -1,0 +1,191 @@
+"""The report of one run: a page that opens anywhere, without a network, and whose every number is a saved one.
+
+Sections are functions from what the stages saved (report.json, curves, summaries) to HTML; `page` puts them in order.
+Nothing is computed here but shares of a width: what the page says, the files say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+
+from pipeline.report import charts, gallery, scatter
+from pipeline.report.agreement import Agreement
+from pipeline.report.charts import Bar, figure
+from pipeline.report.page import document, picture
+from pipeline.report.recommendation import Card
+
+OURS = "dueg"
+SMOOTHED = 40  # points of a loss curve, each the mean of as many steps
+
+STYLE = (
+    charts.STYLE
+    + gallery.STYLE
+    + scatter.STYLE
+    + """
+:root { --bar: #7d97b8; } @media (prefers-color-scheme: dark) { :root { --bar: #5f7ba0; } }
+nav { display: flex; flex-wrap: wrap; gap: .3rem 1rem; margin: 1rem 0; font-size: .9rem; } a { color: var(--accent); }
+h2 { font-size: 1.2rem; margin-top: 2.6rem; } h3 { font-size: 1rem; margin: 1.4rem 0 .6rem; }
+.pair { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 22rem), 1fr)); gap: 1.2rem 2rem; }
+.pair > * { min-width: 0; } .strip { display: flex; gap: .5rem; overflow-x: auto; padding-bottom: .4rem; }
+.strip li { flex: 0 0 6.2rem; font-size: .78rem; } .strip li.hit { border: 2px solid var(--accent); }
+.strip .words { padding: .35rem .45rem; } .strip .title { font-weight: 400; }
+.example { border-top: 1px solid var(--line); padding: .9rem 0; } .example p { margin: .5rem 0 .35rem; }
+details { margin-top: 1rem; } pre { overflow-x: auto; background: var(--card); padding: .8rem; font-size: .8rem;
+  border: 1px solid var(--line); border-radius: .5rem; } code { font-size: .85em; overflow-wrap: anywhere; }
+"""
+)
+
+
+@dataclass(frozen=True)
+class Example:
+    """A test query: what the user had chosen, what was recommended, and where the choice that followed was ranked."""
+
+    user_id: str
+    history: list[Card]
+    recommended: list[Card]
+    target: Card
+    rank: int  # from 1
+
+
+def page(title: str, sections: Mapping[str, str]) -> str:
+    """The whole page; a section without content is left out, from the contents too."""
+    shown = {name: html for name, html in sections.items() if html}
+    names = {name: name.lower().replace(" ", "-") for name in shown}
+    contents = "".join(f'<a href="#{anchor}">{escape(name)}</a>' for name, anchor in names.items())
+    body = "\n".join(
+        f'<section id="{names[name]}"><h2>{escape(name)}</h2>\n{html}</section>' for name, html in shown.items()
+    )
+    return document(escape(title), f'<nav aria-label="contents">{contents}</nav>\n<main>{body}</main>', STYLE)
+
+
+def comparison(report: Mapping[str, Any]) -> str:
+    """Every system: bars with 95 % intervals, the table, and the user model against each other one."""
+    headline = report["headline"]
+    test = report["test"][headline]
+    parts = [
+        f"<p>{report['test']['queries']:,} test queries, each target among {report['test']['candidates']:,} items; "
+        f"items of the history are {'out of the ranking' if headline == 'masked' else 'ranked too'}. "
+        "Bars: NDCG@10; lines over them: 95 % intervals (1.96 standard errors over users).</p>",
+        '<div class="pair">',
+        f"<div><h3>What came next</h3>{charts.bars('NDCG@10 of the test queries', _bars(test['systems']))}</div>",
+    ]
+    if report["cold_among_cold"]:
+        cold = report["cold_among_cold"]
+        drawn = charts.bars("NDCG@10 of cold targets among cold items", _bars(cold[headline]["systems"]))
+        parts.append(f"<div><h3>New items, among {cold['candidates']:,} that nobody was trained on</h3>{drawn}</div>")
+    parts.append("</div>")
+    metrics = [key for key in next(iter(test["systems"].values())) if key.startswith(("ndcg@", "recall@"))]
+    rows = {
+        name: [*(figure(of[metric]) for metric in metrics), figure(of["standard_error"]["ndcg@10"])]
+        for name, of in test["systems"].items()
+    }
+    parts.append(charts.table("test queries", ["system", *metrics, "SE of ndcg@10"], rows, OURS))
+    against = {
+        pair.replace("-", " - ", 1): [
+            figure(of["ndcg@10"]["mean"]),
+            f"{figure(of['ndcg@10']['low'])} to {figure(of['ndcg@10']['high'])}",
+            f"{of['ndcg@10']['p_holm']:.3g}",
+        ]
+        for pair, of in test["differences"].items()
+    }
+    about = "differences of NDCG@10, paired by user; p of a sign-flip test after Holm's correction for all pairs"
+    parts.append(charts.table(about, ["pair", "difference", "95 % interval", "p"], against))
+    return "\n".join(parts)
+
+
+def buckets(report: Mapping[str, Any]) -> str:
+    """NDCG@10 by the target's popularity and by the length of the history."""
+    found = report["test"][report["headline"]]["buckets"]
+    words = {
+        "popularity": "by training interactions of the item that came next",
+        "history": "by length of the history",
+    }
+    tables = []
+    for of, about in words.items():
+        systems = found[of]
+        names = list(systems[OURS])
+        rows = {
+            f"{name} ({systems[OURS][name]['queries']:,})": [
+                systems[system].get(name, {}).get("ndcg@10") for system in systems
+            ]
+            for name in names
+        }
+        tables.append(charts.shaded(f"NDCG@10 {about}; queries in brackets", [of, *systems], rows))
+    return f'<div class="pair">{"".join(tables)}</div>'
+
+
+def training(
+    validation: Mapping[str, Sequence[tuple[float, float]]], losses: Mapping[str, Sequence[tuple[float, float]]]
+) -> str:
+    """Validation NDCG@10 by epoch, and the fine-tuning's losses by step."""
+    ndcg = charts.curves("validation NDCG@10 by epoch", "epoch", validation)
+    smooth = {kind: _smoothed(points) for kind, points in losses.items()}
+    loss = charts.curves("losses of fine-tuning by step", "step", smooth)
+    parts = [f"<div><h3>Validation NDCG@10</h3>{ndcg}</div>"]
+    if loss:
+        parts.append(f"<div><h3>MIRM, loss by kind (means of {SMOOTHED} stretches)</h3>{loss}</div>")
+    return f'<div class="pair">{"".join(parts)}</div>'
+
+
+def alignment(found: Mapping[str, Agreement]) -> str:
+    """What of the teacher's user vector each content vector tells."""
+    if not found:
+        return ""
+    rows = {name: [f"{of.cosine:.3f}", f"{of.nearest:.2%}"] for name, of in found.items()}
+    among = next(iter(found.values())).among
+    rows["by chance"] = ["0.000", f"{1 / among:.2%}"]
+    about = f"a user's vector by the teacher, read by a linear map from another; of {among:,} users new to the map"
+    return charts.table(about, ["read from", "mean cosine", "the user's own is the nearest"], rows)
+
+
+def examples(shown: Sequence[Example]) -> str:
+    """Users with their pictures, hits and misses."""
+    return "\n".join(
+        f'<div class="example"><h3>User {escape(one.user_id)}: the next choice was ranked {one.rank:,}</h3>\n'
+        f"<p>History, latest first</p>{_strip(one.history[::-1])}\n"
+        f"<p>Recommended, best first</p>{_strip(one.recommended, one.target.item_id)}\n"
+        + ("" if one.rank <= len(one.recommended) else f"<p>Chosen</p>{_strip([one.target])}")
+        + "</div>"
+        for one in shown
+    )
+
+
+def facts(data: Mapping[str, str], versions: Mapping[str, str], digests: Mapping[str, str], params: str) -> str:
+    """Data, machine and versions, content digests of every artifact, and the params as they stand."""
+    parts = [
+        '<div class="pair">',
+        charts.table("data", ["", ""], {name: [value] for name, value in data.items()}),
+        charts.table("machine and versions", ["", ""], {name: [value] for name, value in versions.items()}),
+        "</div>",
+        charts.table("SHA-256 of each artifact's manifest", ["", ""], {n: [d[:16]] for n, d in digests.items()}),
+        f"<details><summary>params.yaml</summary><pre>{escape(params)}</pre></details>",
+    ]
+    return "\n".join(parts)
+
+
+def _bars(systems: Mapping[str, Any]) -> list[Bar]:
+    rows = []
+    for name, of in systems.items():
+        value, error = of["ndcg@10"], 1.96 * of["standard_error"]["ndcg@10"]
+        rows.append(Bar(name, value, value - error, value + error, name == OURS))
+    return rows
+
+
+def _strip(cards: Sequence[Card], hit: str | None = None) -> str:
+    tiles = []
+    for card in cards:
+        marked = ' class="hit"' if card.item_id == hit else ""
+        said = "<strong>chosen:</strong> " if card.item_id == hit else ""
+        words = f'<div class="words"><div class="title">{said}{escape(card.title)}</div></div>'
+        tiles.append(f'<li{marked}><div class="frame">{picture(card.image)}</div>{words}</li>')
+    return f'<ol class="strip" tabindex="0">{"".join(tiles)}</ol>'
+
+
+def _smoothed(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Means of about SMOOTHED stretches of equally many points."""
+    size = max(len(points) // SMOOTHED, 1)
+    stretches = [points[start : start + size] for start in range(0, len(points) - size + 1, size)]
+    return [(part[-1][0], sum(y for _, y in part) / len(part)) for part in stretches]

@@ -109,7 +109,8 @@ def main(
             Path("params.yaml").read_text("utf-8"),
         ),
     }
-    title = f"Molar on {params.ingest.source}: NDCG@10 {system['ndcg@10']:.4f}, Recall@10 {system['recall@10']:.4f}"
+    data = Path(params.ingest.path).name
+    title = f"Molar on {data}: NDCG@10 {system['ndcg@10']:.4f}, Recall@10 {system['recall@10']:.4f}"
     page = run_page.page(title, sections)
     out.write_text(page, "utf-8")
     say(f"report: {len(page.encode()) / 1e6:.1f} MB -> {out}")

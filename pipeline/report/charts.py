@@ -26,7 +26,7 @@ STYLE = """
 .bars .number { font-variant-numeric: tabular-nums; }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; width: 100%; }
-caption { text-align: left; color: var(--soft); padding: .2rem 0 .4rem; }
+.caption { margin-top: 1.4rem; }
 th, td { padding: .3rem .6rem; text-align: right; border-bottom: 1px solid var(--line); white-space: nowrap; }
 th:first-child, td:first-child { text-align: left; } thead th { color: var(--soft); font-weight: 500; }
 tr.strong td, tr.strong th { font-weight: 700; } tbody th { font-weight: 400; }
@@ -73,7 +73,7 @@ def bars(label: str, rows: Sequence[Bar]) -> str:
 
 
 def table(caption: str, columns: Sequence[str], rows: Mapping[str, Sequence[str]], strong: str | None = None) -> str:
-    """A row a name, its cells already words; the first of `columns` heads the names."""
+    """A row a name, its cells already words; the first of `columns` heads the names (empty: no head)."""
     head = "".join(f'<th scope="col">{escape(column)}</th>' for column in columns)
     body = "\n".join(
         f'<tr{" class=strong" if name == strong else ""}><th scope="row">{escape(name)}</th>'
@@ -102,8 +102,10 @@ def shaded(caption: str, columns: Sequence[str], rows: Mapping[str, Sequence[flo
 
 def _table(caption: str, head: str, body: str) -> str:
     return (
-        f'<div class="wide" tabindex="0" role="region" aria-label="{escape(caption)}"><table>'
-        f"<caption>{escape(caption)}</caption>\n<thead><tr>{head}</tr></thead>\n<tbody>{body}</tbody></table></div>"
+        f'<p class="caption">{escape(caption)}</p>\n'
+        f'<div class="wide" tabindex="0" role="region" aria-label="{escape(caption)}"><table>\n'
+        + (f"<thead><tr>{head}</tr></thead>\n" if head else "")
+        + f"<tbody>{body}</tbody></table></div>"
     )
 
 

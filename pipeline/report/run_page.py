@@ -6,6 +6,7 @@ Nothing is computed here but shares of a width: what the page says, the files sa
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -16,6 +17,7 @@ from pipeline.report.agreement import Agreement
 from pipeline.report.charts import Bar, figure
 from pipeline.report.page import document, picture
 from pipeline.report.recommendation import Card
+from pipeline.report.results import ORDER
 
 OURS = "dueg"
 SMOOTHED = 40  # points of a loss curve, each the mean of as many steps
@@ -77,10 +79,11 @@ def comparison(report: Mapping[str, Any]) -> str:
         drawn = charts.bars("NDCG@10 of cold targets among cold items", _bars(cold[headline]["systems"]))
         parts.append(f"<div><h3>New items, among {cold['candidates']:,} that nobody was trained on</h3>{drawn}</div>")
     parts.append("</div>")
-    metrics = [key for key in next(iter(test["systems"].values())) if key.startswith(("ndcg@", "recall@"))]
+    cutoffs = sorted(int(key[5:]) for key in next(iter(test["systems"].values())) if key.startswith("ndcg@"))
+    metrics = [f"{metric}@{cutoff}" for cutoff in cutoffs for metric in ("ndcg", "recall")]
     rows = {
         name: [*(figure(of[metric]) for metric in metrics), figure(of["standard_error"]["ndcg@10"])]
-        for name, of in test["systems"].items()
+        for name, of in _ordered(test["systems"])
     }
     parts.append(charts.table("test queries", ["system", *metrics, "SE of ndcg@10"], rows, OURS))
     against = {
@@ -89,7 +92,7 @@ def comparison(report: Mapping[str, Any]) -> str:
             f"{figure(of['ndcg@10']['low'])} to {figure(of['ndcg@10']['high'])}",
             f"{of['ndcg@10']['p_holm']:.3g}",
         ]
-        for pair, of in test["differences"].items()
+        for pair, of in _ordered(test["differences"], f"{OURS}-")
     }
     about = "differences of NDCG@10, paired by user; p of a sign-flip test after Holm's correction for all pairs"
     parts.append(charts.table(about, ["pair", "difference", "95 % interval", "p"], against))
@@ -105,8 +108,8 @@ def buckets(report: Mapping[str, Any]) -> str:
     }
     tables = []
     for of, about in words.items():
-        systems = found[of]
-        names = list(systems[OURS])
+        systems = dict(_ordered(found[of]))
+        names = sorted(systems[OURS], key=lambda bucket: int(re.split(r"\D", bucket)[0]))
         rows = {
             f"{name} ({systems[OURS][name]['queries']:,})": [
                 systems[system].get(name, {}).get("ndcg@10") for system in systems
@@ -114,7 +117,7 @@ def buckets(report: Mapping[str, Any]) -> str:
             for name in names
         }
         tables.append(charts.shaded(f"NDCG@10 {about}; queries in brackets", [of, *systems], rows))
-    return f'<div class="pair">{"".join(tables)}</div>'
+    return "\n".join(tables)
 
 
 def training(
@@ -155,23 +158,32 @@ def examples(shown: Sequence[Example]) -> str:
 
 def facts(data: Mapping[str, str], versions: Mapping[str, str], digests: Mapping[str, str], params: str) -> str:
     """Data, machine and versions, content digests of every artifact, and the params as they stand."""
+    tables = {"data": data, "machine and versions": versions}
     parts = [
         '<div class="pair">',
-        charts.table("data", ["", ""], {name: [value] for name, value in data.items()}),
-        charts.table("machine and versions", ["", ""], {name: [value] for name, value in versions.items()}),
+        *(f"<div>{charts.table(about, [], _one_cell(rows))}</div>" for about, rows in tables.items()),
         "</div>",
-        charts.table("SHA-256 of each artifact's manifest", ["", ""], {n: [d[:16]] for n, d in digests.items()}),
+        charts.table("SHA-256 of each artifact's manifest", [], _one_cell({n: d[:16] for n, d in digests.items()})),
         f"<details><summary>params.yaml</summary><pre>{escape(params)}</pre></details>",
     ]
     return "\n".join(parts)
 
 
+def _one_cell(rows: Mapping[str, str]) -> dict[str, list[str]]:
+    return {name: [value] for name, value in rows.items()}
+
+
 def _bars(systems: Mapping[str, Any]) -> list[Bar]:
     rows = []
-    for name, of in systems.items():
+    for name, of in _ordered(systems):
         value, error = of["ndcg@10"], 1.96 * of["standard_error"]["ndcg@10"]
         rows.append(Bar(name, value, value - error, value + error, name == OURS))
     return rows
+
+
+def _ordered(systems: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    """As the stage's own table has them; files have them by name."""
+    return [(prefix + name, systems[prefix + name]) for name in ORDER if prefix + name in systems]
 
 
 def _strip(cards: Sequence[Card], hit: str | None = None) -> str:

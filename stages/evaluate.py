@@ -54,14 +54,7 @@ def main() -> None:
         embeddings = artifacts.read(EMBEDDINGS, "embed_items")
         teacher = load_recommender(artifacts.read(TEACHER, "train_teacher"), None, device)
         dueg = load_recommender(artifacts.read(DUEG, "train_dueg"), embeddings, device)
-        served: score_sum.Ranker = dueg
         index_of = artifacts.read(INDEX, "build_index")
-        if mix := score_sum.read(index_of):
-            served = score_sum.Summed(teacher, dueg, mix)
-        else:
-            weights = params.build_index.sum_weights
-            mix = score_sum.choose(sequences, teacher, dueg, weights, mask_seen, device)
-        items_ND = served.item_vectors()
         built = index.read(index_of.file("items.faiss"))
         cold, oracles = open_cold(catalog), {}
         if settings.oracle:
@@ -70,6 +63,13 @@ def main() -> None:
             if settings.ceiling:
                 asked = sequences.queries("test"), cold
                 oracles |= ceilings_of(truth, sequences, item_ids, asked, settings.ceiling)
+        served: score_sum.Ranker = dueg
+        if mix := score_sum.read(index_of):
+            served = score_sum.Summed(teacher, dueg, mix)
+        else:
+            weights = params.build_index.sum_weights
+            mix = score_sum.choose(sequences, teacher, dueg, weights, mask_seen, device)
+        items_ND = served.item_vectors()
         found = evaluation.evaluate(
             sequences,
             cold,

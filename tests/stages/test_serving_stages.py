@@ -15,7 +15,7 @@ from pipeline.catalog import catalogue
 from pipeline.errors import MolarError
 from pipeline.recommender import grid, score_sum
 from pipeline.report import results
-from pipeline.retrieval import rank
+from pipeline.retrieval import index, rank
 from pipeline.world import ceiling
 from stages import build_index, evaluate, recommend
 from tests.report import shelf
@@ -97,13 +97,17 @@ def test_by_default_the_index_is_of_the_dueg_and_needs_no_teacher(shop):
     written = artifacts.read(shop / "data" / "index", "build_index")
     assert written.facts.keys() - {"files", "schema_version"} == {"kind", "items", "dim"}
     assert written.names == ["items.faiss"]
+    dueg, asked = grid.load_recommender(stands_for("dueg")), params.load_params().build_index.model_dump()
+    sizes = {name: asked[name] for name in ("ivf_lists", "ivf_probes", "hnsw_neighbours", "hnsw_ef")}
+    index.write(index.build(dueg.item_vectors(), dueg.rankable, "flat", **sizes), shop / "by hand")
+    assert written.file("items.faiss").read_bytes() == (shop / "by hand").read_bytes()
     recommend.main(user="u003", k=4)
 
 
 def test_an_index_of_the_sum_says_so_and_evaluation_and_lists_follow(serving_the_sum, capsys):
-    index = artifacts.read(serving_the_sum / "data" / "index", "build_index")
-    assert index.names == ["items.faiss", "sum.json"] and index.facts["dim"] == 24
-    told = json.loads(index.file("sum.json").read_text())
+    written = artifacts.read(serving_the_sum / "data" / "index", "build_index")
+    assert written.names == ["items.faiss", "sum.json"] and written.facts["dim"] == 24
+    told = json.loads(written.file("sum.json").read_text())
     tried = {row["weight"]: row["ndcg@10"] for row in told["validation"]}
     assert list(tried) == params.load_params().build_index.sum_weights and tried[told["weight"]] == max(tried.values())
     build_index.main()

@@ -38,7 +38,7 @@ def main() -> None:
     from pipeline.device import pick
     from pipeline.params import load_params, load_runtime
     from pipeline.progress import say
-    from pipeline.recommender import evaluation
+    from pipeline.recommender import evaluation, score_sum
     from pipeline.recommender.grid import load_recommender
     from pipeline.report import results
     from pipeline.retrieval import index
@@ -54,8 +54,8 @@ def main() -> None:
         embeddings = artifacts.read(EMBEDDINGS, "embed_items")
         teacher = load_recommender(artifacts.read(TEACHER, "train_teacher"), None, device)
         dueg = load_recommender(artifacts.read(DUEG, "train_dueg"), embeddings, device)
-        items_ND = dueg.item_vectors()
-        built = index.read(artifacts.read(INDEX, "build_index").file("items.faiss"))
+        index_of = artifacts.read(INDEX, "build_index")
+        built = index.read(index_of.file("items.faiss"))
         cold, oracles = open_cold(catalog), {}
         if settings.oracle:
             truth, item_ids = open_truth(artifacts.read(WORLD, "demo")), open_items(catalog).item_ids
@@ -63,25 +63,31 @@ def main() -> None:
             if settings.ceiling:
                 asked = sequences.queries("test"), cold
                 oracles |= ceilings_of(truth, sequences, item_ids, asked, settings.ceiling)
+        served: score_sum.Ranker = dueg
+        if mix := score_sum.read(index_of):
+            served = score_sum.Summed(teacher, dueg, mix)
+        else:
+            weights = params.build_index.sum_weights
+            mix = score_sum.choose(sequences, teacher, dueg, weights, mask_seen, device)
+        items_ND = served.item_vectors()
         found = evaluation.evaluate(
             sequences,
             cold,
             teacher,
             dueg,
+            mix,
             index.Searcher(built, items_ND, device),
+            "dueg" if served is dueg else "sum",
             cutoffs=settings.cutoffs,
-            sum_weights=settings.sum_weights,
-            mask_seen=mask_seen,
             oracles=oracles,
             device=device,
         )
         report = results.report(found, "masked" if mask_seen else "unmasked", settings.cutoffs, settings.bootstrap)
 
-        def search(histories: evaluation.Histories, users: np.ndarray) -> evaluation.Found:
+        def search(histories: score_sum.Histories, users: np.ndarray) -> evaluation.Found:
             seen = histories if mask_seen else None
-            return top_k(
-                dueg.user_vectors(histories, users), items_ND, settings.top_k, seen, dueg.rankable, device=device
-            )
+            users_UD = served.user_vectors(histories, users)
+            return top_k(users_UD, items_ND, settings.top_k, seen, served.rankable, device=device)
 
         with artifacts.write(EVALUATION, queries=len(found.test.targets), users=len(sequences)) as out:
             results.write_report(out, found, report, sequences.user_ids)

@@ -5,7 +5,8 @@
     molar recommend u0007 --html page.html                    one page with the pictures
     molar recommend --all lists.parquet                       every user's list
 
-Serves from data/index; reads data/catalog, data/embeddings and data/dueg.
+Serves what data/index holds (`build_index.serve`); reads data/catalog, data/embeddings and data/dueg, and where it is
+the score sum data/teacher as well.
 """
 
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Annotated
 import typer
 
 from stages.command import command
-from stages.paths import CATALOG, DUEG, EMBEDDINGS, INDEX
+from stages.paths import CATALOG, DUEG, EMBEDDINGS, INDEX, TEACHER
 
 
 @command
@@ -38,7 +39,8 @@ def main(
     from pipeline.errors import MolarError
     from pipeline.params import load_params, load_runtime
     from pipeline.progress import say
-    from pipeline.recommender.evaluation import Found, Histories, lists
+    from pipeline.recommender import score_sum
+    from pipeline.recommender.evaluation import Found, lists
     from pipeline.recommender.grid import load_recommender
     from pipeline.report import recommendation, results
     from pipeline.report.page import page
@@ -61,12 +63,15 @@ def main(
         who, chosen = "this history", recommendation.find_items(items, history)
 
     device = str(pick(load_runtime()))
-    dueg = load_recommender(artifacts.read(DUEG, "train_dueg"), artifacts.read(EMBEDDINGS, "embed_items"), device)
-    built = index.read(artifacts.read(INDEX, "build_index").file("items.faiss"))
-    searcher = index.Searcher(built, dueg.item_vectors(), device)
+    index_of, embeddings = artifacts.read(INDEX, "build_index"), artifacts.read(EMBEDDINGS, "embed_items")
+    served: score_sum.Ranker = load_recommender(artifacts.read(DUEG, "train_dueg"), embeddings, device)
+    if mix := score_sum.read(index_of):
+        teacher = load_recommender(artifacts.read(TEACHER, "train_teacher"), None, device)
+        served = score_sum.Summed(teacher, served, mix)
+    searcher = index.Searcher(index.read(index_of.file("items.faiss")), served.item_vectors(), device)
 
-    def search(histories: Histories, users: np.ndarray | None) -> Found:
-        return searcher.search(dueg.user_vectors(histories, users), k, histories if leave_out else None)
+    def search(histories: score_sum.Histories, users: np.ndarray | None) -> Found:
+        return searcher.search(served.user_vectors(histories, users), k, histories if leave_out else None)
 
     if all_users is not None:
         written = results.write_lists(all_users, lists(sequences, search), items.item_ids)

@@ -36,7 +36,7 @@ from pipeline.retrieval.ranked import EXPOSED, VARIANTS, Evaluation, Ranked, Var
 from pipeline.retrieval.significance import holm, paired_bootstrap, sign_flip, standard_error
 
 EXPOSURE = (f"coverage@{EXPOSED}", f"gini@{EXPOSED}")
-ORDER = ("popularity", "teacher", "dueg", "dueg_index", "sum", "oracle", "ceiling")
+ORDER = ("popularity", "teacher", "dueg", "dueg_index", "sum", "sum_index", "oracle", "ceiling")
 CEILING_RUNS = ("ceiling, run 1", "ceiling, run 2")  # half of its states each: no systems, but what tells its error
 PLACES = 6  # decimals of every saved figure
 
@@ -65,7 +65,7 @@ def summarised(ranked: Ranked, cutoffs: Sequence[int], resamples: int) -> dict[s
                 {
                     f"dueg-{name}": differences(ranks["dueg"], ranks[name], ranked.users, resamples)
                     for name in _ordered(ranks)
-                    if name not in ("dueg", "dueg_index") and "dueg" in ranks
+                    if name != "dueg" and not name.endswith("_index") and "dueg" in ranks
                 }
             ),
             "buckets": {

@@ -89,9 +89,17 @@ def listed_ranks(items_QK: NDArray[np.integer], targets_Q: NDArray[np.integer], 
 
 
 class Searcher:
-    """An index ready to be asked, on a GPU where there is one and this build of FAISS can use it."""
+    """An index ready to be asked, on a GPU where there is one and this build of FAISS can use it.
+
+    Raises MolarError when the index is of vectors of another width: it was built from other models.
+    """
 
     def __init__(self, index: Any, items_ND: NDArray[np.float32], device: str = "cpu") -> None:
+        if index.d != items_ND.shape[1]:
+            raise MolarError(
+                f"the index holds vectors of {index.d} numbers and the models now give {items_ND.shape[1]}: "
+                "run `dvc repro build_index`"
+            )
         self.index, self.items_ND = index, items_ND
         self._on_gpu = None
         is_graph = isinstance(index, faiss.IndexIDMap) and isinstance(

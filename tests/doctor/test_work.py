@@ -121,6 +121,8 @@ def test_hnsw_keeps_its_links() -> None:
     flat = work.build_index(params(), COUNTS, SIZE)
     hnsw = work.build_index(params(build_index={"kind": "hnsw", "hnsw_neighbours": 4}), COUNTS, SIZE)
     assert flat.keeps == 100 * (10 * 4 + 8) and hnsw.keeps == flat.keeps + 100 * 2 * 4 * 4
+    summed = work.build_index(params(build_index={"serve": "sum"}), COUNTS, SIZE)
+    assert summed.keeps == flat.keeps + 100 * params().train_teacher.sasrec.dim * 4
 
 
 def test_seconds_follow_the_formula() -> None:

@@ -66,6 +66,14 @@ MISTAKES: list[tuple[dict[str, Any], str]] = [
     ),
     # several at once, still one line
     (
+        {"build_index": {"serve": "both"}},
+        "build_index.serve = 'both': should be 'dueg' or 'sum'",
+    ),
+    (
+        {"build_index": {"sum_weights": [0.5, 1.5]}},
+        "build_index.sum_weights.1 = 1.5: should be less than or equal to 1",
+    ),
+    (
         {"seed": -1, "build_index": {"kind": "flt"}},
         "seed = -1: should be greater than or equal to 0; build_index.kind = 'flt': should be 'flat', 'ivf' or 'hnsw'",
     ),

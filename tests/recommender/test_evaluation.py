@@ -5,7 +5,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.errors import MolarError
-from pipeline.recommender.evaluation import ScoreSum, Table, evaluate, lists, score_deviation, sum_table
+from pipeline.recommender.evaluation import evaluate, lists
+from pipeline.recommender.score_sum import ScoreSum, Summed, choose
 from pipeline.report import results
 from pipeline.retrieval import index
 from pipeline.retrieval.rank import top_k
@@ -21,12 +22,14 @@ def shop():
     return sequences(), PlainRecommender(WARM_N, 1), PlainRecommender(WARM_N | True, 2)
 
 
-def _evaluate(shop, cold=None, **changes):
+def _evaluate(shop, serves="dueg", sum_weights=(0.0, 0.5, 1.0), mix=None, **changes):
     of, teacher, dueg = shop
-    built = index.build(dueg.item_vectors(), dueg.rankable, "flat", **SETTINGS)
-    searcher = index.Searcher(built, dueg.item_vectors())
-    settings = {"cutoffs": [10, 20], "sum_weights": [0.0, 0.5, 1.0], "mask_seen": False} | changes
-    return evaluate(of, cold_queries(of) if cold is None else cold, teacher, dueg, searcher, **settings)
+    mix = choose(of, teacher, dueg, sum_weights, mask_seen=False) if mix is None else mix
+    served = Summed(teacher, dueg, mix) if serves == "sum" else dueg
+    built = index.build(served.item_vectors(), served.rankable, "flat", **SETTINGS)
+    searcher = index.Searcher(built, served.item_vectors())
+    settings = {"cutoffs": [10, 20]} | changes
+    return evaluate(of, cold_queries(of), teacher, dueg, mix, searcher, serves, **settings)
 
 
 def test_systems_and_candidates(shop):
@@ -65,12 +68,25 @@ def test_masking_makes_a_repeated_target_a_miss_and_lifts_the_rest(shop):
             assert (masked_Q[~repeated_Q] <= found.ranks["unmasked"][name][~repeated_Q]).all()
 
 
-def test_every_metric_is_the_same_through_a_flat_index(shop):
-    found = _evaluate(shop)
+@pytest.mark.parametrize(("serves", "other"), [("dueg", "sum"), ("sum", "dueg")])
+def test_every_metric_is_the_same_through_a_flat_index_of_what_is_served(shop, serves, other):
+    found = _evaluate(shop, serves)
     for ranked in (found.test, found.cold_among_all, found.cold_among_cold):
         for variant in VARIANTS:
-            exact_Q = ranked.ranks[variant]["dueg"]
-            assert (ranked.ranks[variant]["dueg_index"] == np.where(exact_Q < 20, exact_Q, ITEMS)).all()
+            exact_Q = ranked.ranks[variant][serves]
+            assert (ranked.ranks[variant][f"{serves}_index"] == np.where(exact_Q < 20, exact_Q, ITEMS)).all()
+            assert (ranked.exposure[variant][serves] == ranked.exposure[variant][f"{serves}_index"]).all()
+            assert f"{other}_index" not in ranked.ranks[variant]
+
+
+def test_what_is_served_moves_no_other_row_and_no_difference(shop):
+    reports = {serves: results.report(_evaluate(shop, serves), "masked", [10, 20], 100) for serves in ("dueg", "sum")}
+    for part in ("test", "cold_among_all", "cold_among_cold"):
+        for variant in VARIANTS:
+            one, two = (reports[serves][part][variant] for serves in ("dueg", "sum"))
+            assert two["systems"].pop("sum_index") == two["systems"]["sum"]
+            one["systems"].pop("dueg_index")
+            assert one["systems"] == two["systems"] and one["differences"] == two["differences"]
 
 
 def test_the_sum_at_its_ends_is_either_system(shop):
@@ -79,25 +95,6 @@ def test_the_sum_at_its_ends_is_either_system(shop):
     assert (only_ids.test.ranks["masked"]["sum"] == only_ids.test.ranks["masked"]["teacher"]).all()
     chosen = _evaluate(shop)
     assert chosen.validation_by_weight[chosen.id_weight] == max(chosen.validation_by_weight.values())
-
-
-def test_the_sum_gives_an_item_without_id_the_user_s_mean():
-    rng = np.random.default_rng(0)
-    teacher = Table(rng.normal(size=(6, 3)).astype(np.float32), np.arange(6) < 4)
-    dueg = Table(rng.normal(size=(6, 5)).astype(np.float32), np.ones(6, bool))
-    teacher_QD, dueg_QE = rng.normal(size=(2, 3)).astype(np.float32), rng.normal(size=(2, 5)).astype(np.float32)
-    scores_QN = ScoreSum(0.3, 2.0).users(teacher_QD, dueg_QE) @ sum_table(teacher, dueg).items_ND.T
-    ids_QN = teacher_QD @ teacher.items_ND.T
-    ids_QN[:, 4:] = ids_QN[:, :4].mean(axis=1, keepdims=True)
-    np.testing.assert_allclose(scores_QN, 0.3 * ids_QN + 2.0 * dueg_QE @ dueg.items_ND.T, rtol=1e-4, atol=1e-5)
-
-
-def test_score_deviation_equals_the_deviation_of_all_scores():
-    rng = np.random.default_rng(0)
-    users_QD, items_ND = rng.normal(1, 2, (70, 6)).astype(np.float32), rng.normal(3, 1, (50, 6)).astype(np.float32)
-    scores_QN = users_QD.astype(np.float64) @ items_ND.T
-    around_mean_QN = scores_QN - scores_QN.mean(axis=1, keepdims=True)
-    assert score_deviation(users_QD, items_ND) == pytest.approx(np.sqrt((around_mean_QN**2).mean()))
 
 
 def test_lists_are_of_every_user_s_whole_history(shop):
@@ -133,7 +130,7 @@ def test_no_test_query_is_said_in_one_line(shop):
     ends_U = np.diff(of.offsets).astype(np.int32)
     nothing = type(of)(**vars(of) | {"train_end": ends_U, "valid_end": ends_U})
     with pytest.raises(MolarError) as error:
-        _evaluate((nothing, teacher, dueg))
+        _evaluate((nothing, teacher, dueg), mix=ScoreSum(0.5, 1.0, 1.0))
     assert str(error.value) == (
         "no user has three interactions, so there is no test query: see data/catalog/summary.json"
     )

@@ -82,3 +82,8 @@ def test_messages():
     with pytest.raises(MolarError) as error:
         index.build(items_ND, np.zeros(5, bool), "flat", **SETTINGS)
     assert str(error.value) == "build_index: no item has a vector to search: train_dueg left none rankable"
+    with pytest.raises(MolarError) as error:
+        index.Searcher(index.build(items_ND, np.ones(5, bool), "flat", **SETTINGS), items_ND[:, :2])
+    assert str(error.value) == (
+        "the index holds vectors of 3 numbers and the models now give 2: run `dvc repro build_index`"
+    )

@@ -13,8 +13,9 @@ import pytest
 from pipeline import artifacts, params
 from pipeline.catalog import catalogue
 from pipeline.errors import MolarError
-from pipeline.recommender import grid
+from pipeline.recommender import grid, score_sum
 from pipeline.report import results
+from pipeline.retrieval import index, rank
 from pipeline.world import ceiling
 from stages import build_index, evaluate, recommend
 from tests.report import shelf
@@ -48,6 +49,28 @@ def shop(tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.fixture
+def serving_the_sum(shop, monkeypatch):
+    """The same with an index of the score sum."""
+    loaded = params.load_params()
+    asked = loaded.build_index.model_copy(update={"serve": "sum"})
+    monkeypatch.setattr(params, "load_params", lambda: loaded.model_copy(update={"build_index": asked}))
+    build_index.main()
+    return shop
+
+
+def the_sum(shop):
+    """The score sum that the index serves, over the arrays that stand for the two models."""
+    mix = score_sum.read(artifacts.read(shop / "data" / "index", "build_index"))
+    return score_sum.Summed(
+        grid.load_recommender(stands_for("teacher")), grid.load_recommender(stands_for("dueg")), mix
+    )
+
+
+def stands_for(name):
+    return SimpleNamespace(directory=SimpleNamespace(name=name))
+
+
 def test_index_then_metrics_then_lists(shop, capsys):
     build_index.main()
     evaluate.main()
@@ -67,6 +90,94 @@ def test_evaluation_has_the_same_bytes_twice(shop):
         evaluate.main()
         manifests.append((shop / "data" / "evaluation" / "manifest.json").read_bytes())
     assert manifests[0] == manifests[1]
+
+
+def test_by_default_the_index_is_of_the_dueg_and_needs_no_teacher(shop):
+    (shop / "data" / "teacher").rename(shop / "elsewhere")
+    build_index.main()
+    written = artifacts.read(shop / "data" / "index", "build_index")
+    assert written.facts.keys() - {"files", "schema_version"} == {"kind", "items", "dim"}
+    assert written.names == ["items.faiss"]
+    dueg, asked = grid.load_recommender(stands_for("dueg")), params.load_params().build_index.model_dump()
+    sizes = {name: asked[name] for name in ("ivf_lists", "ivf_probes", "hnsw_neighbours", "hnsw_ef")}
+    index.write(index.build(dueg.item_vectors(), dueg.rankable, "flat", **sizes), shop / "by hand")
+    assert written.file("items.faiss").read_bytes() == (shop / "by hand").read_bytes()
+    recommend.main(user="u003", k=4)
+
+
+def test_an_index_of_the_sum_says_so_and_evaluation_and_lists_follow(serving_the_sum, capsys):
+    written = artifacts.read(serving_the_sum / "data" / "index", "build_index")
+    assert written.names == ["items.faiss", "sum.json"] and written.facts["dim"] == 24
+    told = json.loads(written.file("sum.json").read_text())
+    tried = {row["weight"]: row["ndcg@10"] for row in told["validation"]}
+    assert list(tried) == params.load_params().build_index.sum_weights and tried[told["weight"]] == max(tried.values())
+    build_index.main()
+    said = f"build_index: the sum with {told['weight']:g} of the teacher's score, flat, 60 items"
+    assert said in capsys.readouterr().err
+    evaluate.main()
+    metrics = json.loads((serving_the_sum / "metrics.json").read_text())
+    assert set(metrics["test"]) == {"popularity", "teacher", "dueg", "sum", "sum_index"}
+    assert metrics["test"]["sum"] == metrics["test"]["sum_index"] != metrics["test"]["dueg"]
+    report = json.loads((serving_the_sum / "data" / "evaluation" / "report.json").read_text())
+    assert report["sum"]["id_weight"] == told["weight"]
+    served, of = the_sum(serving_the_sum), shelf.sequences()
+    histories = [of.history(user) for user in range(shelf.USERS)]
+    asked = served.user_vectors(histories), served.item_vectors(), params.load_params().evaluate.top_k
+    seen = histories if params.load_params().protocol.mask_seen else None
+    lists = pq.read_table(serving_the_sum / "data" / "evaluation" / "top.parquet")["items"].to_pylist()
+    assert lists == [[item for item in row if item >= 0] for row in rank.top_k(*asked, seen)[0].tolist()]
+
+
+def test_evaluation_is_the_same_but_for_what_is_served(shop, serving_the_sum, monkeypatch):
+    evaluate.main()
+    summed = json.loads((shop / "metrics.json").read_text())
+    loaded = params.load_params()
+    asked = loaded.build_index.model_copy(update={"serve": "dueg"})
+    monkeypatch.setattr(params, "load_params", lambda: loaded.model_copy(update={"build_index": asked}))
+    build_index.main()
+    evaluate.main()
+    plain = json.loads((shop / "metrics.json").read_text())
+    del summed["test"]["sum_index"], plain["test"]["dueg_index"]
+    for part in ("cold_among_all", "cold_among_cold"):
+        del summed[part]["sum_index"], plain[part]["dueg_index"]
+    assert summed == plain
+
+
+def test_recommend_serves_the_sum_where_the_index_holds_it(serving_the_sum):
+    served, of = the_sum(serving_the_sum), shelf.sequences()
+    recommend.main(all_users=serving_the_sum / "lists.parquet", k=5, seen=False)
+    histories = [of.history(user) for user in range(shelf.USERS)]
+    items_UK, scores_UK = rank.top_k(served.user_vectors(histories), served.item_vectors(), 5, histories)
+    rows = pq.read_table(serving_the_sum / "lists.parquet").to_pylist()
+    assert [row["items"] for row in rows] == items_UK.tolist()
+    assert [row["scores"] for row in rows] == scores_UK.tolist()
+    assert all(not set(row["items"]) & set(history) for row, history in zip(rows, histories, strict=True))
+
+
+def test_recommend_of_the_sum_serves_users_and_histories_and_refuses_what_ids_know_nothing_of(serving_the_sum, capsys):
+    recommend.main(user="u003", k=4, html=serving_the_sum / "page.html", seen=False)
+    assert (serving_the_sum / "page.html").read_text().count('class="rank"') == 4
+    recommend.main(history=["Thing 3, i55"], k=60, seen=False)  # the second one is cold
+    assert "this history chose 2 items" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        recommend.main(history=["i55"])
+    assert "error: the teacher knows no item of this history, so there is no score sum" in capsys.readouterr().err
+    (serving_the_sum / "data" / "teacher").rename(serving_the_sum / "elsewhere")
+    with pytest.raises(SystemExit):
+        recommend.main(user="u003")
+    assert "error: data/teacher is missing or unfinished: run `dvc repro train_teacher`" in capsys.readouterr().err
+
+
+def test_an_index_of_other_models_is_refused(serving_the_sum, monkeypatch, capsys):
+    wider = shelf.PlainRecommender(np.ones(shelf.ITEMS, bool), 3)
+    wider.items_ND = np.ones((shelf.ITEMS, 13), np.float32)
+    before = grid.load_recommender
+    monkeypatch.setattr(grid, "load_recommender", lambda a, *_: wider if a.directory.name == "dueg" else before(a))
+    with pytest.raises(SystemExit):
+        recommend.main(user="u003")
+    assert capsys.readouterr().err.strip() == (
+        "error: the index holds vectors of 24 numbers and the models now give 25: run `dvc repro build_index`"
+    )
 
 
 def test_recommend_serves_users_histories_and_everyone(shop, capsys):

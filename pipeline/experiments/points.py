@@ -1,0 +1,82 @@
+"""A table as points: row x data set x seed, each a whole params.yaml of its own, and the address of its result."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import MolarError
+from pipeline.experiments.committed import Committed
+from pipeline.experiments.table import Table, path_of
+from pipeline.params import check
+from pipeline.params.document import apply, override, parse, plain, read, text_of
+
+PRESETS = Path("presets")
+
+
+@dataclass(frozen=True)
+class Point:
+    """One run of the pipeline. Points with one address are one run, whatever their rows are called."""
+
+    row: str
+    data: str
+    seed: int
+    text: str  # of its params.yaml
+    values: dict[str, Any]  # the same, parsed
+    address: str  # <digest of code>-<digest of params>
+
+    def __str__(self) -> str:
+        return f"{self.row}, seed {self.seed}"
+
+
+def points_of(
+    name: str, table: Table, committed: Committed, data: str, seeds: Sequence[int], only: Iterable[str] = ()
+) -> list[Point]:
+    """The points of one data set, all rows of the first seed first. Raises MolarError: names and keys nothing has."""
+    chosen = chosen_rows(name, table, data, only)
+    base = committed.text("params.yaml")
+    return [_point(name, table, committed, base, row, data, seed) for seed in seeds for row in chosen]
+
+
+def chosen_rows(name: str, table: Table, data: str, only: Iterable[str] = ()) -> list[str]:
+    """Rows of the table that apply to `data`; of `only` them, where there are any."""
+    if data not in table.data:
+        raise MolarError(f"{path_of(name)} has no data set {data!r} (there are: {', '.join(table.data)})")
+    rows, wanted = table.rows_of(data), list(only)
+    for row in wanted:
+        if row not in table.rows:
+            raise MolarError(f"{path_of(name)} has no row {row!r} (there are: {', '.join(table.rows)})")
+        if row not in rows:
+            raise MolarError(f"{path_of(name)}: the row {row!r} does not apply to the data set {data!r}")
+    return [row for row in rows if row in wanted] if wanted else rows
+
+
+def _point(name: str, table: Table, committed: Committed, base: str, row: str, data: str, seed: int) -> Point:
+    document = parse(base, "params.yaml")  # anew for every row: nothing of its neighbour
+    where, of_data, of_row = path_of(name), table.data[data], table.rows[row]
+    if of_data.preset:
+        preset = PRESETS / f"{of_data.preset}.yaml"
+        if not preset.is_file():
+            raise MolarError(f"{where}: data.{data}.preset = {of_data.preset!r}, and there is no {preset}")
+        apply(document, read(preset))
+    for key, value in of_data.set.items():
+        override(document, key, value, f"{where}: data.{data}.set")
+    for key, value in of_row.set.items():
+        override(document, key, value, f"{where}: rows.{row}.set")
+    document["seed"] = seed
+    values = plain(document)
+    check(values, f"{where}: row {row} on {data}")
+    address = f"{committed.code_digest(values)}-{committed.params_digest(values)}"
+    return Point(row, data, seed, text_of(document), values, address)
+
+
+def lacking(table: Table, row: str, data: str, root: Path) -> list[str]:
+    """What must be put where before the row can be computed, a line each."""
+    needs = table.data[data].needs | table.rows[row].needs
+    return [
+        f"{row} needs {what} in {folder}/: hf download {what} --local-dir {folder}"
+        for folder, what in needs.items()
+        if not ((root / folder).is_dir() and any((root / folder).iterdir()))
+    ]

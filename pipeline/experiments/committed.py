@@ -55,7 +55,7 @@ class Committed:
         return self._git("show", f"HEAD:{path}")
 
     def code_digest(self, values: dict[str, Any]) -> str:
-        """Of the stages and of every committed file that they depend on under those params, raw data's .dvc included."""
+        """Of the stages and every committed file that they depend on under those params, raw data's .dvc included."""
         stages = {name: {k: v for k, v in stage.items() if k != "desc"} for name, stage in self.stages.items()}
         digest = hashlib.sha256(json.dumps(stages, sort_keys=True).encode())
         deps = {resolved(dep, values) for stage in self.stages.values() for dep in stage.get("deps", [])}
@@ -70,7 +70,7 @@ class Committed:
         return hashlib.sha256(json.dumps(tracked, sort_keys=True).encode()).hexdigest()[:12]
 
     def changed(self) -> list[str]:
-        """Files that differ from it in the checkout and that a row would need: what is measured is not what is there."""
+        """Files that a row would need and that differ from it in the checkout."""
         listed = self._git("status", "--porcelain", "-z", "--untracked-files=no", "--no-renames").split("\0")
         deps = {dep for stage in self.stages.values() for dep in stage.get("deps", [])}
         return [path for path in (entry[3:] for entry in listed if entry) if path in deps | {"dvc.yaml", "params.yaml"}]

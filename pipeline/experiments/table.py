@@ -42,18 +42,18 @@ class DataSet(Section):
     """One of our data sets, and how it differs from the paper's one that its figures stand beside."""
 
     preset: str | None = None  # a file of presets/; none: the committed params
-    set: Overrides = {}
-    needs: dict[str, str] = {}
+    set: Overrides = Field(default_factory=dict)
+    needs: dict[str, str] = Field(default_factory=dict)
     beside: str | None = None  # the paper's data set; none: the only one that the rows' figures are of
     differs: str | None = None
 
 
 class Row(Section):
-    set: Overrides = {}
+    set: Overrides = Field(default_factory=dict)
     system: str = "dueg"
     data: list[str] | None = Field(None, min_length=1)
-    needs: dict[str, str] = {}
-    paper: dict[str, dict[str, float]] = {}  # the paper's data set -> metric -> its figure
+    needs: dict[str, str] = Field(default_factory=dict)
+    paper: dict[str, dict[str, float]] = Field(default_factory=dict)  # the paper's data set -> metric -> its figure
     note: str | None = None
 
 
@@ -143,11 +143,15 @@ def _line(detail: ErrorDetails) -> str:
     location = [str(part) for part in detail["loc"]]
     key = ".".join(location) or "the file"
     if detail["type"] == "extra_forbidden":
-        inside: type[Section] = {"rows": Row, "data": DataSet}.get(location[0], Table) if len(location) == 3 else Table
-        return f"unknown key {key} (allowed: {', '.join(inside.model_fields)})"
+        return f"unknown key {key} (allowed: {_keys_at(location[:-1])})"
     if detail["type"] == "missing":
         return f"{key} is missing"
     if detail["type"] == "model_type":
-        inside = {"rows": Row, "data": DataSet}.get(location[0], Table) if location else Table
-        return f"{key} = {detail['input']!r}: should hold keys of {', '.join(inside.model_fields)}"
+        return f"{key} = {detail['input']!r}: should hold keys of {_keys_at(location)}"
     return f"{key} = {detail['input']!r}: {detail['msg'].replace('Input should be', 'should be')}"
+
+
+def _keys_at(location: list[str]) -> str:
+    """What may stand there."""
+    entries: dict[str, type[Section]] = {"rows": Row, "data": DataSet}
+    return ", ".join((entries[location[0]] if location else Table).model_fields)

@@ -110,8 +110,9 @@ MISTAKES = {
     f"{HEAD}rows: {{a: {{}}}}\nagainst: b\n": "x.yaml: against = 'b' is none of the rows (a)",
     f"{HEAD}rows: {{a: {{data: [ml]}}}}\n": "x.yaml: rows.a.data names 'ml', which is not under data (demo)",
     f"{HEAD}rows: {{a: {{set: {{seed: 1}}}}}}\n": "x.yaml: rows.a.set.seed: the seeds are those of --seeds",
-    f"{HEAD}rows: {{a: {{}}, a: {{}}}}\n": 'x.yaml is not valid YAML in line 3: found duplicate key "a" with value "{}" '
-    '(original value: "{}")',
+    f"{HEAD}rows: {{a: {{}}, a: {{}}}}\n": (
+        'x.yaml is not valid YAML in line 3: found duplicate key "a" with value "{}" (original value: "{}")'
+    ),
     f"{HEAD}rows: {{a: {{paper: {{P: {{ndcg: 1.0}}}}}}}}\n": (
         "x.yaml: unknown key rows.a.paper.P.ndcg (allowed: ndcg@10, recall@10, ndcg@20, recall@20, ndcg@50, recall@50)"
     ),

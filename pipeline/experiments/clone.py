@@ -1,0 +1,126 @@
+"""The place where rows are computed: a clone of the last commit that shares this checkout's DVC cache.
+
+Why no `dvc exp run` in the checkout: its overrides stay in params.yaml, where the next row finds them; it holds the
+checkout for as long as the table takes, and two of them fail on each other's lock; `--queue` and `--temp` were measured
+to stall and to run the code of the main checkout. In a clone with the same cache each row is plain `dvc repro`: what any
+row, or the checkout itself, has run comes from the run-cache, the user's files are nobody's to touch, and a clone that a
+kill left in whatever state is thrown away, for everything of value is in the cache or in a record.
+
+Between rows only params.yaml is replaced: dvc.lock and data are those of the row before, and agree with each other.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.errors import MolarError
+from pipeline.experiments.committed import Committed, resolved
+from pipeline.experiments.guard import guarded
+from pipeline.experiments.points import Point
+
+LINKED = "models"  # checkpoints, which neither Git nor DVC brings along
+
+
+@dataclass(frozen=True)
+class Clone:
+    """A clone at `root`, made by `made`."""
+
+    root: Path
+    cache: Path  # of DVC, shared with the checkout
+    environment: dict[str, str]
+
+    def repro(self, point: Point, log: Path) -> Iterator[str]:
+        """Bring params.yaml to the point's and reproduce; lines of output as they come, all of them into `log` too.
+
+        Raises MolarError when it fails. Closing the iterator ends every process of it.
+        """
+        (self.root / "params.yaml").write_text(point.text, "utf-8")
+        log.parent.mkdir(parents=True, exist_ok=True)
+        command = [sys.executable, "-m", "dvc", "repro"]
+        with log.open("w", encoding="utf-8") as written, guarded(command, self.root, self.environment) as process:
+            assert process.stdout is not None
+            for line in process.stdout:
+                written.write(line)
+                written.flush()
+                yield line.rstrip("\n")
+            if process.wait():
+                raise MolarError(f"{point} failed: {_reason(log)}")
+
+
+def made(checkout: Committed, folder: Path) -> Clone:
+    """A fresh clone of HEAD in `folder`, whose last content goes; data that the commit knows is put into it."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    environment = _environment(checkout.root)
+    _done(["git", "clone", "-q", str(checkout.root), str(folder)], checkout.root, environment)
+    dvc = [sys.executable, "-m", "dvc"]
+    cache = Path(_done([*dvc, "cache", "dir"], checkout.root, environment).strip())
+    cache = (checkout.root / cache).resolve()
+    local = checkout.root / ".dvc" / "config.local"  # remotes and their secrets
+    if local.is_file():
+        shutil.copy(local, folder / ".dvc" / "config.local")
+    _done([*dvc, "cache", "dir", "--local", str(cache)], folder, environment)
+    _done([*dvc, "checkout", "-q", "--allow-missing"], folder, environment)
+    if (checkout.root / LINKED).is_dir() and not (folder / LINKED).exists():
+        (folder / LINKED).symlink_to((checkout.root / LINKED).resolve())
+    return Clone(folder, cache, environment)
+
+
+def missing_data(clone: Clone, checkout: Committed, points: list[Point]) -> str | None:
+    """The first raw folder that a stage reads, and that neither the clone nor any stage has; None if there is none."""
+    made_here = [out for stage in checkout.stages.values() for out in outs_of(stage)]
+    for point in points:
+        for stage in checkout.stages.values():
+            for dep in (resolved(dep, point.values) for dep in stage.get("deps", [])):
+                inside = any(dep == out or dep.startswith(f"{out}/") for out in made_here)
+                if not inside and not (clone.root / dep).exists():
+                    return (
+                        f"{point.data} needs {dep}, which is not in the last commit: put the data there, then "
+                        f"`dvc add {dep}`, `git add {dep}.dvc` and commit (docs/sources.md, docs/download.md)"
+                    )
+    return None
+
+
+def outs_of(stage: dict) -> list[str]:
+    """Paths that a stage of dvc.yaml writes."""
+    listed = [*stage.get("outs", []), *stage.get("metrics", [])]
+    return [next(iter(out)) if isinstance(out, dict) else out for out in listed]
+
+
+def _environment(root: Path) -> dict[str, str]:
+    """The user's own, with this python first and what stages keep outside the clone inside the checkout's `.molar`."""
+    scratch = root / ".molar"
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("GIT_") and name != "PYTHONPATH"}
+    return (
+        {"MOLAR_CACHE": str(Path(os.environ.get("MOLAR_SCRATCH", scratch)).absolute() / "embeddings")}
+        | kept
+        | {
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
+            "MOLAR_SCRATCH": str(scratch / "experiments" / "scratch"),  # apart: the checkout may be at work as well
+            "PYTHONUNBUFFERED": "1",  # lines in the order in which they were said
+            "DVC_NO_ANALYTICS": "1",
+        }
+    )
+
+
+def _done(command: list[str], cwd: Path, environment: dict[str, str]) -> str:
+    done = subprocess.run(command, cwd=cwd, env=environment, check=False, capture_output=True, text=True)
+    if done.returncode:
+        words = (done.stderr.strip().splitlines() or ["no words"])[-1]
+        name = " ".join(part for part in command if part not in (sys.executable, "-m"))
+        raise MolarError(f"`{name}` failed: {words}")
+    return done.stdout
+
+
+def _reason(log: Path) -> str:
+    """The line that says why, where the log can be read on."""
+    lines = [line.strip() for line in log.read_text("utf-8").splitlines() if line.strip()]
+    told = [line for line in lines if line.startswith(("error:", "ERROR:"))]
+    ours = [line for line in told if line.startswith("error:")]  # a stage's own word, before DVC's
+    return f"{(ours or told or lines or ['no output'])[0]} (all of it: {log})"

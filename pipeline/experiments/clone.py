@@ -1,10 +1,10 @@
 """The place where rows are computed: a clone of the last commit that shares this checkout's DVC cache.
 
 Why no `dvc exp run` in the checkout: its overrides stay in params.yaml, where the next row finds them; it holds the
-checkout for as long as the table takes, and two of them fail on each other's lock; `--queue` and `--temp` were measured
-to stall and to run the code of the main checkout. In a clone with the same cache each row is plain `dvc repro`: what any
-row, or the checkout itself, has run comes from the run-cache, the user's files are nobody's to touch, and a clone that a
-kill left in whatever state is thrown away, for everything of value is in the cache or in a record.
+checkout for as long as the table takes, and a second command fails on its lock; `--queue` is known to stall, `--temp`
+was measured to run the code of the main checkout. In a clone with the same cache a row is plain `dvc repro`: what any
+row, or the checkout itself, has run comes from the run-cache, the user's files are left alone, and a clone that a kill
+left in whatever state is thrown away, for everything of value is in the cache or in a record.
 
 Between rows only params.yaml is replaced: dvc.lock and data are those of the row before, and agree with each other.
 """
@@ -15,7 +15,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,15 +35,15 @@ class Clone:
     cache: Path  # of DVC, shared with the checkout
     environment: dict[str, str]
 
-    def repro(self, point: Point, log: Path) -> Iterator[str]:
+    def repro(self, point: Point, log: Path, lock: int) -> Generator[str]:
         """Bring params.yaml to the point's and reproduce; lines of output as they come, all of them into `log` too.
 
-        Raises MolarError when it fails. Closing the iterator ends every process of it.
+        `lock` is held until the last process has ended. Closing the iterator ends them. Raises MolarError: it failed.
         """
         (self.root / "params.yaml").write_text(point.text, "utf-8")
         log.parent.mkdir(parents=True, exist_ok=True)
         command = [sys.executable, "-m", "dvc", "repro"]
-        with log.open("w", encoding="utf-8") as written, guarded(command, self.root, self.environment) as process:
+        with log.open("w", encoding="utf-8") as written, guarded(command, self.root, self.environment, lock) as process:
             assert process.stdout is not None
             for line in process.stdout:
                 written.write(line)
@@ -66,7 +66,9 @@ def made(checkout: Committed, folder: Path) -> Clone:
     if local.is_file():
         shutil.copy(local, folder / ".dvc" / "config.local")
     _done([*dvc, "cache", "dir", "--local", str(cache)], folder, environment)
-    _done([*dvc, "checkout", "-q", "--allow-missing"], folder, environment)
+    tracked = [path for path in checkout.blobs if path.endswith(".dvc")] + checkout.locked
+    if tracked:  # by name: with no name DVC 3.67 leaves raw data out while a stage has never run
+        _done([*dvc, "checkout", "-q", "--allow-missing", *tracked], folder, environment)
     if (checkout.root / LINKED).is_dir() and not (folder / LINKED).exists():
         (folder / LINKED).symlink_to((checkout.root / LINKED).resolve())
     return Clone(folder, cache, environment)

@@ -44,6 +44,12 @@ class Committed:
         return YAML(typ="safe").load(self.text("dvc.yaml"))["stages"]
 
     @cached_property
+    def locked(self) -> list[str]:
+        """Stages that its dvc.lock has the results of."""
+        lock = YAML(typ="safe").load(self.text("dvc.lock")) if "dvc.lock" in self.blobs else {}
+        return [name for name in lock.get("stages", {}) if name in self.stages]
+
+    @cached_property
     def sections(self) -> list[str]:
         """Sections of params.yaml that a stage tracks: the others change no result."""
         return sorted({key.split(".")[0] for stage in self.stages.values() for key in stage.get("params", [])})

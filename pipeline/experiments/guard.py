@@ -2,10 +2,10 @@
 
     python guard.py COMMAND...      ends COMMAND and all that it started once standard input is closed
 
-Ending only `dvc` leaves the trainer that it started running (measured), and a killed process ends nothing at all. So the
-command runs in a session of its own under this guard, which holds one end of a pipe: the other one closes when its owner
-ends, by whatever signal. Then everything below is interrupted, as Ctrl-C would, and what is still there after
-GRACE_SECONDS is killed, processes that went into sessions of their own included (Linux).
+Ending only `dvc` leaves the trainer that it started running (measured), and a killed process ends nothing at all. So
+the command runs in a session of its own under this guard, which holds one end of a pipe: the other one closes when its
+owner ends, by whatever signal. Then everything below is interrupted, as by Ctrl-C, and what is still there after
+GRACE_SECONDS is killed, processes that went into sessions of their own included (on Linux).
 
 Standard library only: it runs as a file, so that it is the checkout's own and not that of the commit being measured.
 """
@@ -28,8 +28,13 @@ PR_SET_CHILD_SUBREAPER = 36  # <linux/prctl.h>: orphans below become children of
 
 
 @contextmanager
-def guarded(command: list[str], cwd: Path, environment: Mapping[str, str]) -> Iterator[subprocess.Popen[str]]:
-    """The command, its standard output and error together as text lines; when the block ends, so has all of it."""
+def guarded(
+    command: list[str], cwd: Path, environment: Mapping[str, str], lock: int
+) -> Iterator[subprocess.Popen[str]]:
+    """The command, its standard output and error together as text lines; when the block ends, so has all of it.
+
+    The guard shares the file descriptor `lock`: a lock on it lasts until everything below has ended.
+    """
     process = subprocess.Popen(
         [sys.executable, "-I", __file__, *command],
         cwd=cwd,
@@ -39,6 +44,7 @@ def guarded(command: list[str], cwd: Path, environment: Mapping[str, str]) -> It
         stderr=subprocess.STDOUT,
         text=True,
         errors="replace",
+        pass_fds=(lock,),
         start_new_session=True,  # out of reach of the terminal's Ctrl-C, which the guard passes on
     )
     try:

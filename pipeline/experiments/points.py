@@ -72,11 +72,11 @@ def _point(name: str, table: Table, committed: Committed, base: str, row: str, d
     return Point(row, data, seed, text_of(document), values, address)
 
 
-def lacking(table: Table, row: str, data: str, root: Path) -> list[str]:
-    """What must be put where before the row can be computed, a line each."""
+def lacking(table: Table, row: str, data: str, root: Path) -> dict[str, str]:
+    """Folders that must be filled before the row can be computed, and what with."""
     needs = table.data[data].needs | table.rows[row].needs
-    return [
-        f"{row} needs {what} in {folder}/: hf download {what} --local-dir {folder}"
+    return {
+        folder: what
         for folder, what in needs.items()
         if not ((root / folder).is_dir() and any((root / folder).iterdir()))
-    ]
+    }

@@ -90,14 +90,12 @@ def test_the_order_of_rows_changes_none_of_them() -> None:
 
 def test_a_row_that_needs_a_checkpoint_says_what_to_put_where(tmp_path: Path) -> None:
     table = load_table("table2")
-    assert points.lacking(table, "SASRec_Bert", "demo", tmp_path) == [
-        "SASRec_Bert needs google-bert/bert-base-uncased in models/bert-base-uncased/: "
-        "hf download google-bert/bert-base-uncased --local-dir models/bert-base-uncased"
-    ]
+    missing = {"models/bert-base-uncased": "google-bert/bert-base-uncased"}
+    assert points.lacking(table, "SASRec_Bert", "demo", tmp_path) == missing
     (tmp_path / "models/bert-base-uncased").mkdir(parents=True)
-    assert len(points.lacking(table, "SASRec_Bert", "demo", tmp_path)) == 1, "an empty folder is no checkpoint"
+    assert points.lacking(table, "SASRec_Bert", "demo", tmp_path) == missing, "an empty folder is no checkpoint"
     (tmp_path / "models/bert-base-uncased/config.json").touch()
-    assert points.lacking(table, "SASRec_Bert", "demo", tmp_path) == []
+    assert points.lacking(table, "SASRec_Bert", "demo", tmp_path) == {}
     assert points.lacking(table, "Molar", "ml-1m", tmp_path), "the data set asks for a real backbone"
 
 

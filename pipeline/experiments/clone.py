@@ -125,4 +125,4 @@ def _reason(log: Path) -> str:
     lines = [line.strip() for line in log.read_text("utf-8").splitlines() if line.strip()]
     told = [line for line in lines if line.startswith(("error:", "ERROR:"))]
     ours = [line for line in told if line.startswith("error:")]  # a stage's own word, before DVC's
-    return f"{(ours or told or lines or ['no output'])[0]} (all of it: {log})"
+    return f"{(ours or told or lines or ['no output'])[0]} (all of it: {os.path.relpath(log)})"

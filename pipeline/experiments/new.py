@@ -9,6 +9,7 @@ from pipeline.experiments.committed import Committed
 from pipeline.experiments.table import parsed, path_of
 from pipeline.params import load_params
 from pipeline.params.document import differences, parse, read, word
+from pipeline.progress import say
 
 PARAMS = Path("params.yaml")
 
@@ -23,6 +24,8 @@ def new(name: str) -> Path:
     load_params(PARAMS)
     committed = parse(Committed(Path.cwd()).text("params.yaml"), "the committed params.yaml")
     found = [(key, new) for key, _, new in differences(committed, read(PARAMS)) if key != "seed"]
+    if read(PARAMS)["seed"] != committed["seed"]:
+        say("seed is left out: every row is run with the seeds of --seeds")
     if not found:
         raise MolarError(f"{PARAMS} is as committed: change in it what the row is to be, then run this again")
     lines = "\n".join(f"      {key}: {word(value)}" for key, value in found)

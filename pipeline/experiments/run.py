@@ -46,7 +46,7 @@ def run(name: str, data: str | None, seeds: Sequence[int], only: Sequence[str] =
     todo = [point for address, point in runs.items() if not records.find(committed.root, address)]
     done = len(runs) - len(todo)
     if not todo:
-        say(f"{name} on {data}: all {done} runs are there, nothing to compute; `molar experiment show {name}`")
+        say(f"{name} on {data}: nothing to compute, {_runs(done)} there; `{_show(name, table, data)}`")
         return
     with _alone(committed.root / records.FOLDER / "lock") as lock, _terminable():
         clone = made(committed, committed.root / records.FOLDER / "clone")
@@ -65,8 +65,8 @@ def run(name: str, data: str | None, seeds: Sequence[int], only: Sequence[str] =
                         raise
                     failures.append(str(error))
     if failures:
-        raise MolarError(f"{len(failures)} of {len(todo)} runs failed, the others are there: " + "; ".join(failures))
-    say(f"{name} on {data}: {len(todo)} runs computed; `molar experiment show {name}` shows the table")
+        raise MolarError(f"{len(failures)} of {_runs(len(todo))} failed, the others are there: " + "; ".join(failures))
+    say(f"{name} on {data}: {_runs(done + len(todo))} there; `{_show(name, table, data)}`")
 
 
 def _with_checkpoints(points: list[Point], table: Table, root: Path, keep_going: bool) -> list[Point]:
@@ -91,8 +91,8 @@ def _announce(name: str, data: str, todo: Sequence[Point], done: int, committed:
     """What is about to be computed, and how long that took before."""
     counts = Counter(stage for stage, _ in forecast(todo, committed, clone))
     known = records.durations(committed.root)
-    there = f", {done} are there" if done else ""
-    say(f"{name} on {data}, commit {committed.sha[:10]}: {len(todo)} runs to go{there}")
+    there = f", {done} there" if done else ""
+    say(f"{name} on {data}, commit {committed.sha[:10]}: {_runs(len(todo))} to go{there}")
     if not counts:
         say("every stage of them is in the run-cache: nothing to compute")
         return
@@ -101,6 +101,15 @@ def _announce(name: str, data: str, todo: Sequence[Point], done: int, committed:
     if set(counts) <= set(known):
         seconds = sum(known[stage] * count for stage, count in counts.items())
         say(f"about {clock(seconds)} by what each stage took before")
+
+
+def _runs(count: int) -> str:
+    return f"{count} run{'s' * (count != 1)}"
+
+
+def _show(name: str, table: Table, data: str) -> str:
+    """The command that shows what has just been computed."""
+    return f"molar experiment show {name}" + (f" --data {data}" if data != next(iter(table.data)) else "")
 
 
 def _compute(point: Point, committed: Committed, clone: Clone, shown: Board, lock: IO[str]) -> None:

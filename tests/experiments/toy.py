@@ -18,7 +18,9 @@ DVC_YAML = """\
 stages:
   ingest:
     cmd: python toy.py ingest
-    deps: [toy.py, data/raw/demo]
+    deps:
+      - toy.py
+      - ${ingest.path}
     params: [ingest]
     outs: [data/catalog]
   train_teacher:
@@ -88,10 +90,10 @@ data:
 rows:
   whole:
     paper: {F: {ndcg@10: 0.25, recall@10: 0.5}}
-  unaligned:
-    set: {train_dueg.alignment.weight: 0}
   fpmc:
     set: {train_teacher.model: fpmc}
+  unaligned:
+    set: {train_dueg.alignment.weight: 0}
   IDs:
     system: teacher
   huge:

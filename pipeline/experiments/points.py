@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,9 +24,14 @@ class Point:
     row: str
     data: str
     seed: int
-    text: str  # of its params.yaml
-    values: dict[str, Any]  # the same, parsed
+    document: Any  # its params.yaml, comments kept
+    values: dict[str, Any]  # the same as plain values
     address: str  # <digest of code>-<digest of params>
+
+    @property
+    def text(self) -> str:
+        """Of its params.yaml."""
+        return text_of(self.document)
 
     def __str__(self) -> str:
         return f"{self.row}, seed {self.seed}"
@@ -36,8 +42,9 @@ def points_of(
 ) -> list[Point]:
     """The points of one data set, all rows of the first seed first. Raises MolarError: names and keys nothing has."""
     chosen = chosen_rows(name, table, data, only)
-    base = committed.text("params.yaml")
-    return [_point(name, table, committed, base, row, data, seed) for seed in seeds for row in chosen]
+    base = _of_data(name, table, committed, data)
+    rows = [_points(name, table, committed, base, row, data, seeds) for row in chosen]
+    return [point for of_seed in zip(*rows, strict=True) for point in of_seed]
 
 
 def chosen_rows(name: str, table: Table, data: str, only: Iterable[str] = ()) -> list[str]:
@@ -53,9 +60,10 @@ def chosen_rows(name: str, table: Table, data: str, only: Iterable[str] = ()) ->
     return [row for row in rows if row in wanted] if wanted else rows
 
 
-def _point(name: str, table: Table, committed: Committed, base: str, row: str, data: str, seed: int) -> Point:
-    document = parse(base, "params.yaml")  # anew for every row: nothing of its neighbour
-    where, of_data, of_row = path_of(name), table.data[data], table.rows[row]
+def _of_data(name: str, table: Table, committed: Committed, data: str) -> Any:
+    """The committed params for one data set."""
+    document = parse(committed.text("params.yaml"), "params.yaml")
+    where, of_data = path_of(name), table.data[data]
     if of_data.preset:
         preset = PRESETS / f"{of_data.preset}.yaml"
         if not preset.is_file():
@@ -63,13 +71,26 @@ def _point(name: str, table: Table, committed: Committed, base: str, row: str, d
         apply(document, read(preset))
     for key, value in of_data.set.items():
         override(document, key, value, f"{where}: data.{data}.set")
-    for key, value in of_row.set.items():
+    return document
+
+
+def _points(
+    name: str, table: Table, committed: Committed, base: Any, row: str, data: str, seeds: Sequence[int]
+) -> list[Point]:
+    """One row's points, over `base` alone: nothing of its neighbours."""
+    document, where = deepcopy(base), path_of(name)
+    for key, value in table.rows[row].set.items():
         override(document, key, value, f"{where}: rows.{row}.set")
-    document["seed"] = seed
     values = plain(document)
     check(values, f"{where}: row {row} on {data}")
-    address = f"{committed.code_digest(values)}-{committed.params_digest(values)}"
-    return Point(row, data, seed, text_of(document), values, address)
+    code = committed.code_digest(values)
+    points = []
+    for seed in seeds:
+        own = deepcopy(document)
+        own["seed"] = seed
+        seeded = values | {"seed": seed}
+        points.append(Point(row, data, seed, own, seeded, f"{code}-{committed.params_digest(seeded)}"))
+    return points
 
 
 def lacking(table: Table, row: str, data: str, root: Path) -> dict[str, str]:

@@ -13,6 +13,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError
 from ruamel.yaml.nodes import ScalarNode
 from ruamel.yaml.representer import RoundTripRepresenter
+from ruamel.yaml.scalarbool import ScalarBoolean
 
 from pipeline.errors import MolarError
 
@@ -43,8 +44,15 @@ def text_of(document: Any) -> str:
 
 
 def plain(document: Any) -> Any:
-    """`document` as the types that params.yaml has for whoever reads it."""
-    return YAML(typ="safe").load(text_of(document))
+    """`document` as the types that params.yaml has for whoever reads it: what a parse of `text_of` it would give."""
+    if isinstance(document, dict):
+        return {key: plain(value) for key, value in document.items()}
+    if isinstance(document, list):
+        return [plain(value) for value in document]
+    for kind in (ScalarBoolean, float, int, str):  # of which a document has its own kinds, which remember their looks
+        if isinstance(document, kind) and not isinstance(document, bool):
+            return bool(document) if kind is ScalarBoolean else kind(document)
+    return document
 
 
 def word(value: Any) -> str:

@@ -16,13 +16,11 @@ from pipeline.params.document import differences
 from ..conftest import ROOT
 
 NAMES = sorted(path.stem for path in (ROOT / FOLDER).glob("*.yaml"))
-EVERY_ROW = [
-    (name, data, row)
-    for name in NAMES
-    for table in [parsed((ROOT / FOLDER / f"{name}.yaml").read_text("utf-8"), name)]
-    for data in table.data
-    for row in table.rows_of(data)
+EVERY_DATA_SET = [
+    (name, data) for name in NAMES for data in parsed((ROOT / FOLDER / f"{name}.yaml").read_text("utf-8"), name).data
 ]
+SAFE = YAML(typ="safe")
+BASE = SAFE.load((ROOT / "params.yaml").read_text("utf-8"))
 
 
 class WorkingTree(Committed):
@@ -30,6 +28,9 @@ class WorkingTree(Committed):
 
     def text(self, path: str) -> str:
         return (self.root / path).read_text("utf-8")
+
+
+TREE = WorkingTree(ROOT)
 
 
 @pytest.fixture(autouse=True)
@@ -52,38 +53,28 @@ def test_there_is_one_file_for_every_table_of_the_paper() -> None:
     assert {"table2", "table3", "table4", "table5", "table6", "figure3"} <= set(NAMES)
 
 
-@pytest.mark.parametrize(("name", "data", "row"), EVERY_ROW)
-def test_a_row_is_its_own_overrides_over_the_committed_params_and_no_more(name: str, data: str, row: str) -> None:
+@pytest.mark.parametrize(("name", "data"), EVERY_DATA_SET)
+def test_a_row_is_its_own_overrides_over_the_committed_params_and_no_more(name: str, data: str) -> None:
     """pipeline.params.check has passed, or `points_of` would raise."""
     table = load_table(name)
-    (point,) = points.points_of(name, table, WorkingTree(ROOT), data, [7], [row])
-    safe = YAML(typ="safe")
-    base = safe.load((ROOT / "params.yaml").read_text("utf-8"))
+    found = points.points_of(name, table, TREE, data, [7])
+    assert [point.row for point in found] == table.rows_of(data)
     preset = table.data[data].preset
-    expected: dict[str, object] = {"seed": 7}
-    if preset:
-        leaves = differences(base, safe.load((ROOT / "presets" / f"{preset}.yaml").read_text("utf-8")))
-        expected |= {key: new for key, _, new in leaves}
-    expected |= table.data[data].set | table.rows[row].set
-    changed = {key for key, _, _ in differences(base, point.values)}
-    assert changed <= set(expected)
-    assert differences(point.values, nested(expected)) == []
-    assert safe.load(point.text) == point.values
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_rows_of_a_table_differ(name: str) -> None:
-    table = load_table(name)
-    for data in table.data:
-        found = points.points_of(name, table, WorkingTree(ROOT), data, [0])
-        shown = {(point.address, table.rows[point.row].system) for point in found}
-        assert len(shown) == len(found)
+    leaves = differences(BASE, SAFE.load((ROOT / "presets" / f"{preset}.yaml").read_text("utf-8"))) if preset else []
+    of_data = {"seed": 7} | {key: new for key, _, new in leaves} | table.data[data].set
+    for point in found:
+        expected = of_data | table.rows[point.row].set
+        assert {key for key, _, _ in differences(BASE, point.values)} <= set(expected)
+        assert differences(point.values, nested(expected)) == []
+    assert SAFE.load(found[-1].text) == found[-1].values
+    shown = {(point.address, table.rows[point.row].system) for point in found}
+    assert len(shown) == len(found), "rows differ"
 
 
 def test_the_order_of_rows_changes_none_of_them() -> None:
     table = load_table("table5")
     backwards = table.model_copy(update={"rows": dict(reversed(table.rows.items()))})
-    one, other = (points.points_of("table5", each, WorkingTree(ROOT), "demo", [0]) for each in (table, backwards))
+    one, other = (points.points_of("table5", each, TREE, "demo", [0]) for each in (table, backwards))
     assert {p.row: p.text for p in one} == {p.row: p.text for p in other}
     assert [p.row for p in one] == [p.row for p in reversed(other)]
 
@@ -137,7 +128,7 @@ OVERRIDES = {
 def test_a_wrong_override_is_one_line_that_names_row_and_key(override: str) -> None:
     table = parsed(f"{HEAD}rows: {{odd: {{set: {{{override}}}}}}}\n", "x.yaml")
     with pytest.raises(MolarError) as caught:
-        points.points_of("x", table, WorkingTree(ROOT), "demo", [0])
+        points.points_of("x", table, TREE, "demo", [0])
     assert str(caught.value).startswith("experiments/x.yaml: ") and "odd" in str(caught.value)
     assert OVERRIDES[override] in str(caught.value)
 

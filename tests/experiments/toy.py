@@ -97,6 +97,7 @@ rows:
   IDs:
     system: teacher
   huge:
+    set: {train_dueg.head.hidden: 4096}
     needs: {models/huge: someone/huge}
     data: [films]
 """

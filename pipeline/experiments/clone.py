@@ -41,23 +41,27 @@ class Clone:
         `lock` is held until the last process has ended. Closing the iterator ends them. Raises MolarError: it failed.
         """
         (self.root / "params.yaml").write_text(point.text, "utf-8")
+        return self.python(["-m", "dvc", "repro"], log, lock, str(point))
+
+    def python(self, arguments: list[str], log: Path, lock: int, what: str) -> Generator[str]:
+        """The same of any command of this python; `what` it does, for the error."""
         log.parent.mkdir(parents=True, exist_ok=True)
-        command = [sys.executable, "-m", "dvc", "repro"]
-        with log.open("w", encoding="utf-8") as written, guarded(command, self.root, self.environment, lock) as process:
+        command = [sys.executable, *arguments]
+        with log.open("a", encoding="utf-8") as written, guarded(command, self.root, self.environment, lock) as process:
             assert process.stdout is not None
             for line in process.stdout:
                 written.write(line)
                 written.flush()
                 yield line.rstrip("\n")
             if process.wait():
-                raise MolarError(f"{point} failed: {_reason(log)}")
+                raise MolarError(f"{what} failed: {_reason(log)}")
 
 
 def made(checkout: Committed, folder: Path) -> Clone:
     """A fresh clone of HEAD in `folder`, whose last content goes; data that the commit knows is put into it."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    environment = _environment(checkout.root)
+    environment = _environment(checkout.root, folder.with_name(f"{folder.name}.scratch"))
     _done(["git", "clone", "-q", str(checkout.root), str(folder)], checkout.root, environment)
     dvc = [sys.executable, "-m", "dvc"]
     cache = Path(_done([*dvc, "cache", "dir"], checkout.root, environment).strip())
@@ -95,16 +99,15 @@ def outs_of(stage: dict) -> list[str]:
     return [next(iter(out)) if isinstance(out, dict) else out for out in listed]
 
 
-def _environment(root: Path) -> dict[str, str]:
-    """The user's own, with this python first and what stages keep outside the clone inside the checkout's `.molar`."""
-    scratch = root / ".molar"
+def _environment(root: Path, scratch: Path) -> dict[str, str]:
+    """The user's own, with this python first, and checkpoints apart from those of others that may be at work."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("GIT_") and name != "PYTHONPATH"}
     return (
-        {"MOLAR_CACHE": str(Path(os.environ.get("MOLAR_SCRATCH", scratch)).absolute() / "embeddings")}
+        {"MOLAR_CACHE": str(Path(os.environ.get("MOLAR_SCRATCH", root / ".molar")).absolute() / "embeddings")}
         | kept
         | {
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
-            "MOLAR_SCRATCH": str(scratch / "experiments" / "scratch"),  # apart: the checkout may be at work as well
+            "MOLAR_SCRATCH": str(scratch.absolute()),
             "PYTHONUNBUFFERED": "1",  # lines in the order in which they were said
             "DVC_NO_ANALYTICS": "1",
         }

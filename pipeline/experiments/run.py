@@ -115,6 +115,7 @@ def _show(name: str, table: Table, data: str) -> str:
 def _compute(point: Point, committed: Committed, clone: Clone, shown: Board, lock: IO[str]) -> None:
     shown.begin(point)
     log = committed.root / records.FOLDER / "logs" / f"{point.address}.log"
+    log.unlink(missing_ok=True)
     with closing(clone.repro(point, log, lock.fileno())) as lines:
         for line in lines:
             if found := COMPUTING.match(line):

@@ -51,9 +51,9 @@ class Board:
 
     def end(self, failed: bool = False) -> list[StageRun]:
         """The point is done; what each stage took."""
-        if failed:
+        if failed and self._point:
             self._line(self._stage or "-", "failed")
-        else:
+        elif not failed:
             self._close()
             self._tell_cached()
         self._point, self._stage = None, ""

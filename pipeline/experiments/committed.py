@@ -61,13 +61,20 @@ class Committed:
         return self._git("show", f"HEAD:{path}")
 
     def code_digest(self, values: dict[str, Any]) -> str:
-        """Of the stages and every committed file that they depend on under those params, raw data's .dvc included."""
+        """Of the stages and all that they depend on under those params and do not make: code, raw data's .dvc files.
+
+        Data outside the repository counts by names, sizes and times of its files.
+        """
         stages = {name: {k: v for k, v in stage.items() if k != "desc"} for name, stage in self.stages.items()}
         digest = hashlib.sha256(json.dumps(stages, sort_keys=True).encode())
         deps = {resolved(dep, values) for stage in self.stages.values() for dep in stage.get("deps", [])}
         for path, blob in sorted(self.blobs.items()):
             if any(path in (dep, f"{dep}.dvc") or path.startswith(f"{dep}/") for dep in deps):
                 digest.update(f"{path} {blob}\n".encode())
+        for outside in sorted(Path(dep) for dep in deps if Path(dep).is_absolute()):
+            for file in sorted(path for path in (outside, *outside.rglob("*")) if path.is_file()):
+                about = file.stat()
+                digest.update(f"{file} {about.st_size} {about.st_mtime_ns}\n".encode())
         return digest.hexdigest()[:12]
 
     def params_digest(self, values: dict[str, Any]) -> str:

@@ -84,8 +84,8 @@ def notes(found: Figures) -> list[str]:
         masking = "seen items masked" if found.masked else "seen items ranked too"
         users = "" if found.users == found.queries else f" of {found.users:,} users"
         said.append(
-            f"Ours: {found.data}, {found.queries:,} test queries{users}, {masking}; mean and standard deviation (SD) "
-            f"over seeds {', '.join(map(str, seeds))}. Best and second best are marked."
+            f"Ours: {found.data}, {found.queries:,} test queries{users}, {masking}; {_over(seeds)}. "
+            "Best and second best are marked."
         )
     if tested := sum(row.difference is not None for row in found.rows):
         said.append(
@@ -108,6 +108,12 @@ def notes(found: Figures) -> list[str]:
     if missing:
         said.append(f"Missing: {', '.join(missing)}; `molar experiment run {found.name} --data {found.data}`.")
     return said
+
+
+def _over(seeds: Sequence[int]) -> str:
+    if len(seeds) == 1:
+        return f"seed {seeds[0]} alone, so that a difference may be the seed's as well as the row's"
+    return f"mean and standard deviation (SD) over seeds {', '.join(map(str, seeds))}"
 
 
 def wrapped(lines: Sequence[str], width: int = 79) -> str:

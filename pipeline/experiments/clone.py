@@ -58,11 +58,12 @@ class Clone:
 
 
 def made(checkout: Committed, folder: Path) -> Clone:
-    """A fresh clone of HEAD in `folder`, whose last content goes; data that the commit knows is put into it."""
+    """A fresh clone of that commit in `folder`, whose last content goes; data that the commit knows is put into it."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.parent.mkdir(parents=True, exist_ok=True)
     environment = _environment(checkout.root, folder.with_name(f"{folder.name}.scratch"))
-    _done(["git", "clone", "-q", str(checkout.root), str(folder)], checkout.root, environment)
+    _done(["git", "clone", "-q", "--no-checkout", str(checkout.root), str(folder)], checkout.root, environment)
+    _done(["git", "checkout", "-q", "--detach", checkout.sha], folder, environment)  # HEAD may have moved since
     dvc = [sys.executable, "-m", "dvc"]
     cache = Path(_done([*dvc, "cache", "dir"], checkout.root, environment).strip())
     cache = (checkout.root / cache).resolve()
@@ -70,9 +71,7 @@ def made(checkout: Committed, folder: Path) -> Clone:
     if local.is_file():
         shutil.copy(local, folder / ".dvc" / "config.local")
     _done([*dvc, "cache", "dir", "--local", str(cache)], folder, environment)
-    tracked = [path for path in checkout.blobs if path.endswith(".dvc")] + checkout.locked
-    if tracked:  # by name: with no name DVC 3.67 leaves raw data out while a stage has never run
-        _done([*dvc, "checkout", "-q", "--allow-missing", *tracked], folder, environment)
+    _done([*dvc, "checkout", "-q", "--allow-missing"], folder, environment)
     if (checkout.root / LINKED).is_dir() and not (folder / LINKED).exists():
         (folder / LINKED).symlink_to((checkout.root / LINKED).resolve())
     return Clone(folder, cache, environment)

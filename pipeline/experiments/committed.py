@@ -24,7 +24,7 @@ TEMPLATE = re.compile(r"\$\{([\w.]+)\}")
 
 @dataclass(frozen=True)
 class Committed:
-    """HEAD of the checkout at `root`."""
+    """The commit that HEAD of the checkout at `root` is when it is first asked; it stays that one."""
 
     root: Path
 
@@ -35,19 +35,13 @@ class Committed:
     @cached_property
     def blobs(self) -> dict[str, str]:
         """Path -> object id of every file in it."""
-        entries = [entry.partition("\t") for entry in self._git("ls-tree", "-r", "-z", "HEAD").split("\0") if entry]
+        entries = [entry.partition("\t") for entry in self._git("ls-tree", "-r", "-z", self.sha).split("\0") if entry]
         return {path: about.split()[2] for about, _, path in entries}
 
     @cached_property
     def stages(self) -> dict[str, Any]:
         """The stages of its dvc.yaml, in the file's order, which is that of the work."""
         return YAML(typ="safe").load(self.text("dvc.yaml"))["stages"]
-
-    @cached_property
-    def locked(self) -> list[str]:
-        """Stages that its dvc.lock has the results of."""
-        lock = YAML(typ="safe").load(self.text("dvc.lock")) if "dvc.lock" in self.blobs else {}
-        return [name for name in lock.get("stages", {}) if name in self.stages]
 
     @cached_property
     def sections(self) -> list[str]:
@@ -58,7 +52,7 @@ class Committed:
         """A file of it. Raises MolarError: it has none."""
         if path not in self.blobs:
             raise MolarError(f"{path} is not committed: rows are computed from the last commit")
-        return self._git("show", f"HEAD:{path}")
+        return self._git("show", f"{self.sha}:{path}")
 
     def code_digest(self, values: dict[str, Any]) -> str:
         """Of the stages and all that they depend on under those params and do not make: code, raw data's .dvc files.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import re
 import signal
+import textwrap
 import threading
 import time
 from collections import Counter
@@ -96,8 +97,11 @@ def _announce(name: str, data: str, todo: Sequence[Point], done: int, committed:
     if not counts:
         say("every stage of them is in the run-cache: nothing to compute")
         return
-    listed = ", ".join(f"{counts[stage]} {stage}" for stage in committed.stages if stage in counts)
-    say(f"at most {sum(counts.values())} stages to compute, the rest is in the run-cache: {listed}")
+    listed = ", ".join(f"{counts[stage]}\u00a0{stage}" for stage in committed.stages if stage in counts)
+    total = sum(counts.values())
+    say(f"at most {total} stage{'s' * (total != 1)} to compute, the rest is in the run-cache:")
+    lines = textwrap.wrap(listed, 78, initial_indent="  ", subsequent_indent="  ")
+    say("\n".join(lines).replace("\u00a0", " "))  # a number and its stage stay on one line
     if set(counts) <= set(known):
         seconds = sum(known[stage] * count for stage, count in counts.items())
         say(f"about {clock(seconds)} by what each stage took before")

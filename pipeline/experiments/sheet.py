@@ -33,10 +33,10 @@ def main_sheet(found: Figures, narrow: bool) -> Sheet:
     places = {metric: _places(found.rows, metric) for metric in ("ndcg@10", "recall@10")}
     paper = any(row.paper for row in found.rows)
     versus = f"vs {found.reference}" if len(found.reference) <= 9 else "vs ref."
+    deviation = " ± SD" if any(len(row.seeds) > 1 for row in found.rows) else ""
     columns = [
         "row",
-        "N@10 ± SD",
-        "R@10 ± SD",
+        *(f"{metric}@10{deviation}" for metric in ("N", "R")),
         *([] if narrow else [f"N@10 {versus}"]),
         f"{versus}, 95 %",
         "p",

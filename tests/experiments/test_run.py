@@ -7,6 +7,8 @@ import os
 import re
 import shutil
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -46,13 +48,14 @@ def test_executions_are_the_distinct_combinations_of_stage_params_and_inputs(ran
 def test_what_it_will_compute_is_said_before_and_what_came_from_where_meanwhile(ran: Ran) -> None:
     _, said, _ = ran
     assert re.fullmatch(r"toy on demo, commit \w{10}: 3 runs to go", said[0])
-    assert said[1] == (
-        "at most 9 stages to compute, the rest is in the run-cache: 1 ingest, 2 train_teacher, 3 train_dueg, 3 evaluate"
-    )
+    assert said[1:3] == [
+        "at most 9 stages to compute, the rest is in the run-cache:",
+        "  1 ingest, 2 train_teacher, 3 train_dueg, 3 evaluate",
+    ]
     lines = [line.split() for line in said if " computed" in line or " from cache" in line]
     assert lines[0][:3] == ["whole", "0", "ingest"] and lines[0][-1] == "computed"
     assert lines[-3][:4] == ["unaligned", "0", "2", "stages"] and lines[-3][-2:] == ["from", "cache"]
-    assert max(len(line) for line in said[2:]) <= 80
+    assert max(len(line) for line in said) <= 80
     assert said[-1] == "toy on demo: 3 runs there; `molar experiment show toy`"
 
 
@@ -83,6 +86,20 @@ def test_lost_records_come_from_the_run_cache_and_are_the_same(ran: Ran) -> None
     for path, content in kept.items():
         if path.name != "record.json":
             assert (toy.root / path).read_bytes() == content, path
+
+
+def test_a_records_files_bring_its_artifacts_into_the_checkout_and_leave_raw_data_alone(ran: Ran) -> None:
+    toy, _, _ = ran
+    record = records(toy)[0]
+    committed = (toy.root / "params.yaml").read_bytes()
+    for name in ("params.yaml", "dvc.lock"):
+        shutil.copy(record / name, toy.root)
+    command = [sys.executable, "-m", "dvc", "checkout"]
+    subprocess.run(command, cwd=toy.root, env=toy.environment, check=True, capture_output=True)
+    assert (toy.root / "data/evaluation/per_user.parquet").read_bytes() == (record / "per_user.parquet").read_bytes()
+    assert (toy.root / "data/raw/demo/interactions.csv").is_file()
+    (toy.root / "params.yaml").write_bytes(committed)
+    (toy.root / "dvc.lock").unlink()
 
 
 def test_a_failed_row_is_told_and_the_others_go_on(ran: Ran) -> None:

@@ -1,22 +1,24 @@
-"""Rows of a table: named sets of params, each run by `dvc repro` in a clone of this checkout.
+"""Rows of a benchmark's table: named sets of params, each run by `dvc repro` in a clone, several clones at a time.
 
-Promise: every row starts from the committed params.yaml (or a preset over it), so no row inherits another's overrides;
-clones share this checkout's DVC cache, so equal stages are computed once; a row whose results are there is not run
-again. The clones hold the last commit: what is not committed is not measured.
+The clones are those of `molar experiment run` (pipeline/experiments/clone.py): of the last commit, sharing this
+checkout's DVC cache, so that equal stages are computed once. Beyond it a benchmark may stop after some stages, run a
+command of its own in the clone and keep other files. Every row starts from the committed params.yaml (or a preset over
+it), so no row inherits another's overrides; a row whose results are there is not run again.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from queue import SimpleQueue
 
-from ruamel.yaml import YAML
+from pipeline.errors import MolarError
+from pipeline.experiments.clone import Clone, made
+from pipeline.experiments.committed import Committed
+from pipeline.params.document import apply, override, parse, text_of
 
 Overrides = Mapping[str, object]  # "train_dueg.alignment.weight": 0.0
 
@@ -35,71 +37,56 @@ def compute(
     `after` is a command (arguments of python) that is run in the clone once the `stages` (all) are done.
     """
     results.mkdir(parents=True, exist_ok=True)
-    ours = str(Path(sys.executable).parent)  # DVC runs `python -m stages.x`: that python must be this one
-    os.environ |= {"OMP_NUM_THREADS": "1", "MOLAR_THREADS": "1", "PATH": f"{ours}{os.pathsep}{os.environ['PATH']}"}
-    clones: SimpleQueue[Path] = SimpleQueue()
+    os.environ |= {"OMP_NUM_THREADS": "1", "MOLAR_THREADS": "1"}
+    committed = Committed(Path.cwd())
+    commands = [("-m", "dvc", "repro", *stages), *([after] if after else [])]
+    clones: SimpleQueue[Clone] = SimpleQueue()
     for job in range(jobs):
-        clone = results / f"clone{job}"
-        shutil.rmtree(clone, ignore_errors=True)
-        subprocess.run(["git", "clone", "-q", ".", str(clone)], check=True)
-        local = ["dvc", "cache", "dir", "--local", str(Path(".dvc/cache").absolute())]
-        subprocess.run([sys.executable, "-m", *local], cwd=clone, check=True)
-        clones.put(clone)
+        clones.put(made(committed, results / f"clone{job}"))
 
     def work(name: str) -> None:
         clone = clones.get()
         try:
-            _row(clone, name, rows[name], results, kept, preset, after, stages)
+            text = _params(committed, preset, rows[name], name)
+            _row(clone, name, text, commands, results, kept)
         finally:
             clones.put(clone)
 
     with ThreadPoolExecutor(jobs) as pool:
-        list(pool.map(work, rows))
+        try:
+            list(pool.map(work, rows))
+        except KeyboardInterrupt:
+            os._exit(130)  # waits for no row: the clones' guards end what runs in them
+
+
+def _params(committed: Committed, preset: str | None, overrides: Overrides, name: str) -> str:
+    """The row's params.yaml."""
+    document = parse(committed.text("params.yaml"), "params.yaml")
+    if preset:
+        path = f"presets/{preset}.yaml"
+        apply(document, parse(committed.text(path), path))
+    for key, value in overrides.items():
+        override(document, key, value, name)
+    return text_of(document)
 
 
 def _row(
-    clone: Path,
-    name: str,
-    overrides: Overrides,
-    results: Path,
-    kept: tuple[str, ...],
-    preset: str | None,
-    after: tuple[str, ...],
-    stages: tuple[str, ...],
+    clone: Clone, name: str, text: str, commands: list[tuple[str, ...]], results: Path, kept: tuple[str, ...]
 ) -> None:
     """Bring one clone to the row's params, reproduce, keep the results."""
-    target = results / name
+    target, log = results / name, results / f"{name}.log"
     if (target / Path(kept[0]).name).exists():
         return
-    subprocess.run(["git", "checkout", "-q", "--", "params.yaml"], cwd=clone, check=True)
-    log = results / f"{name}.log"
-    with log.open("w") as handle:
-
-        def run(*arguments: str) -> None:
-            done = subprocess.run([sys.executable, *arguments], cwd=clone, stdout=handle, stderr=handle)
-            if done.returncode:
-                raise SystemExit(f"{name} failed: see {log}")
-
-        if preset:
-            run("-m", "stages.cli", "preset", preset, "--write")
-        _override(clone / "params.yaml", overrides)
-        run("-m", "dvc", "repro", *stages)
-        if after:
-            run(*after)
+    (clone.root / "params.yaml").write_text(text, "utf-8")
+    log.unlink(missing_ok=True)
+    try:
+        with (results / "lock").open("a") as lock:
+            for command in commands:
+                for _ in clone.python(list(command), log, lock.fileno(), name):
+                    pass
+    except MolarError as error:
+        raise SystemExit(str(error)) from None
     target.mkdir(parents=True, exist_ok=True)
     for file in reversed(kept):  # the first last: its presence means the row is whole
-        if (clone / file).exists():
-            shutil.copy(clone / file, target / Path(file).name)
-
-
-def _override(path: Path, overrides: Overrides) -> None:
-    """Set the keys in the file, comments kept."""
-    yaml = YAML()
-    params = yaml.load(path)
-    for key, value in overrides.items():
-        *parents, last = key.split(".")
-        section = params
-        for part in parents:
-            section = section[part]
-        section[last] = value
-    yaml.dump(params, path)
+        if (clone.root / file).exists():
+            shutil.copy(clone.root / file, target / Path(file).name)

@@ -10,6 +10,7 @@ from stages import (
     download,
     embed_items,
     evaluate,
+    experiment,
     finetune_mirm,
     ingest,
     look,
@@ -39,6 +40,7 @@ for name, module in {
     "cache": cache,
 }.items():
     app.command(name)(module.main)
+app.add_typer(experiment.app, name="experiment")
 
 if __name__ == "__main__":
     app()

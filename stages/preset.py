@@ -9,16 +9,17 @@ with the params it lands in, before anything is shown or written.
 """
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from stages.command import command
 
+if TYPE_CHECKING:
+    from pipeline.params.document import Difference
+
 PRESETS = Path("presets")
 PARAMS = Path("params.yaml")
-
-Difference = tuple[str, Any, Any]  # dotted key, value now, value of the preset
 
 
 @command
@@ -28,6 +29,7 @@ def main(
 ) -> None:
     """Show what a preset would change in params.yaml, and with --write change it."""
     from pipeline.params import check, load_params
+    from pipeline.params.document import apply, differences, plain, read
     from pipeline.progress import say
 
     if not name:
@@ -35,10 +37,10 @@ def main(
             print(line)
         return
     load_params(PARAMS)
-    document, preset = _read(PARAMS), _read(_preset_file(name))
+    document, preset = read(PARAMS), read(_preset_file(name))
     found = differences(document, preset)
     apply(document, preset)
-    check(_plain(document), str(_preset_file(name)))
+    check(plain(document), str(_preset_file(name)))
     if not found:
         say(f"{PARAMS} already says what {name} says")
         return
@@ -57,27 +59,6 @@ def listing() -> list[str]:
     return [f"{path.stem:<{width}}{path.read_text('utf-8').splitlines()[0].removeprefix('# ')}" for path in paths]
 
 
-def differences(document: Any, preset: Any, prefix: str = "") -> list[Difference]:
-    """Leaves of `preset` whose value in `document` is another one (or not there at all)."""
-    found: list[Difference] = []
-    for key, new in preset.items():
-        old = document.get(key)
-        if isinstance(new, dict) and isinstance(old, dict):
-            found += differences(old, new, f"{prefix}{key}.")
-        elif old != new:
-            found.append((f"{prefix}{key}", old, new))
-    return found
-
-
-def apply(document: Any, preset: Any) -> None:
-    """Put the leaves of `preset` into `document`, in place: comments stay where they are."""
-    for key, new in preset.items():
-        if isinstance(new, dict) and isinstance(document.get(key), dict):
-            apply(document[key], new)
-        else:
-            document[key] = new
-
-
 def _preset_file(name: str) -> Path:
     from pipeline.errors import MolarError
 
@@ -88,67 +69,24 @@ def _preset_file(name: str) -> Path:
     return path
 
 
-def _yaml() -> Any:
-    """A round-trip parser that keeps comments, quotes and `null`, and wraps nothing."""
-    from ruamel.yaml import YAML
-    from ruamel.yaml.nodes import ScalarNode
-    from ruamel.yaml.representer import RoundTripRepresenter
-
-    def null(representer: RoundTripRepresenter, _: None) -> ScalarNode:
-        return representer.represent_scalar("tag:yaml.org,2002:null", "null")
-
-    yaml = YAML()
-    yaml.preserve_quotes = True
-    yaml.width = 10_000
-    yaml.representer.add_representer(type(None), null)
-    return yaml
-
-
-def _read(path: Path) -> Any:
-    from ruamel.yaml.error import MarkedYAMLError
-
-    from pipeline.errors import MolarError
-
-    try:
-        return _yaml().load(path.read_text("utf-8"))
-    except MarkedYAMLError as error:
-        raise MolarError(f"{path} is not valid YAML: {error.problem or error.context}") from None
-
-
-def _text(document: Any) -> str:
-    from io import StringIO
-
-    stream = StringIO()
-    _yaml().dump(document, stream)
-    return stream.getvalue()
-
-
-def _plain(document: Any) -> Any:
-    """`document` as the types that params.yaml has for whoever reads it."""
-    from ruamel.yaml import YAML
-
-    return YAML(typ="safe").load(_text(document))
-
-
 def _write(document: Any) -> None:
+    from pipeline.params.document import text_of
+
     partial = PARAMS.with_name(f".{PARAMS.name}.partial")
-    partial.write_text(_text(document), "utf-8")
+    partial.write_text(text_of(document), "utf-8")
     partial.replace(PARAMS)
 
 
-def _show(name: str, found: list[Difference]) -> None:
+def _show(name: str, found: "list[Difference]") -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from pipeline.params.document import word
+
     table = Table("key", "params.yaml", name, box=None, pad_edge=False)
     for key, old, new in found:
-        table.add_row(key, _word(old), _word(new))
+        table.add_row(key, word(old), word(new))
     Console(soft_wrap=True, highlight=False, markup=False).print(table)
-
-
-def _word(value: Any) -> str:
-    """A value as YAML writes it."""
-    return _text({"value": value}).removeprefix("value:").removesuffix("\n").strip()
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ COMMANDS = [
     "download",
     "doctor",
     "cache",
+    "experiment",
 ]
 HEAVY = {"torch", "transformers", "peft", "accelerate", "pyarrow", "faiss", "dvc", "numpy", "PIL", "ruamel"}
 

@@ -32,6 +32,7 @@ ROOMS = {
     "recommender": BASE | {"catalog", "mirm", "retrieval", "contrast", "live"},
     "doctor": BASE | {"catalog", "mirm", "recommender"},
     "report": BASE | {"catalog", "retrieval"},
+    "experiments": BASE | {"retrieval"},
 }
 
 

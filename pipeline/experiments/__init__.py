@@ -1,0 +1,1 @@
+"""The tables of the paper, and one's own: which rows there are, computed through DVC, and tabulated."""

@@ -1,0 +1,130 @@
+"""The place where rows are computed: a clone of the last commit that shares this checkout's DVC cache.
+
+Why no `dvc exp run` in the checkout: its overrides stay in params.yaml, where the next row finds them; it holds the
+checkout for as long as the table takes, and a second command fails on its lock; `--queue` is known to stall, `--temp`
+was measured to run the code of the main checkout. In a clone with the same cache a row is plain `dvc repro`: what any
+row, or the checkout itself, has run comes from the run-cache, the user's files are left alone, and a clone that a kill
+left in whatever state is thrown away, for everything of value is in the cache or in a record.
+
+Between rows only params.yaml is replaced: dvc.lock and data are those of the row before, and agree with each other.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Generator
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.errors import MolarError
+from pipeline.experiments.committed import Committed, resolved
+from pipeline.experiments.guard import guarded
+from pipeline.experiments.points import Point
+
+LINKED = "models"  # checkpoints, which neither Git nor DVC brings along
+
+
+@dataclass(frozen=True)
+class Clone:
+    """A clone at `root`, made by `made`."""
+
+    root: Path
+    cache: Path  # of DVC, shared with the checkout
+    environment: dict[str, str]
+
+    def repro(self, point: Point, log: Path, lock: int) -> Generator[str]:
+        """Bring params.yaml to the point's and reproduce; lines of output as they come, all of them into `log` too.
+
+        `lock` is held until the last process has ended. Closing the iterator ends them. Raises MolarError: it failed.
+        """
+        (self.root / "params.yaml").write_text(point.text, "utf-8")
+        return self.python(["-m", "dvc", "repro"], log, lock, str(point))
+
+    def python(self, arguments: list[str], log: Path, lock: int, what: str) -> Generator[str]:
+        """The same of any command of this python; `what` it does, for the error."""
+        log.parent.mkdir(parents=True, exist_ok=True)
+        command = [sys.executable, *arguments]
+        with log.open("a", encoding="utf-8") as written, guarded(command, self.root, self.environment, lock) as process:
+            assert process.stdout is not None
+            for line in process.stdout:
+                written.write(line)
+                written.flush()
+                yield line.rstrip("\n")
+            if process.wait():
+                raise MolarError(f"{what} failed: {_reason(log)}")
+
+
+def made(checkout: Committed, folder: Path) -> Clone:
+    """A fresh clone of that commit in `folder`, whose last content goes; data that the commit knows is put into it."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    environment = _environment(checkout.root, folder.with_name(f"{folder.name}.scratch"))
+    _done(["git", "clone", "-q", "--no-checkout", str(checkout.root), str(folder)], checkout.root, environment)
+    _done(["git", "checkout", "-q", "--detach", checkout.sha], folder, environment)  # HEAD may have moved since
+    dvc = [sys.executable, "-m", "dvc"]
+    cache = Path(_done([*dvc, "cache", "dir"], checkout.root, environment).strip())
+    cache = (checkout.root / cache).resolve()
+    local = checkout.root / ".dvc" / "config.local"  # remotes and their secrets
+    if local.is_file():
+        shutil.copy(local, folder / ".dvc" / "config.local")
+    _done([*dvc, "cache", "dir", "--local", str(cache)], folder, environment)
+    _done([*dvc, "checkout", "-q", "--allow-missing"], folder, environment)
+    if (checkout.root / LINKED).is_dir() and not (folder / LINKED).exists():
+        (folder / LINKED).symlink_to((checkout.root / LINKED).resolve())
+    return Clone(folder, cache, environment)
+
+
+def missing_data(clone: Clone, checkout: Committed, points: list[Point]) -> str | None:
+    """The first raw folder that a stage reads, and that neither the clone nor any stage has; None if there is none."""
+    made_here = [out for stage in checkout.stages.values() for out in outs_of(stage)]
+    for point in points:
+        for stage in checkout.stages.values():
+            for dep in (resolved(dep, point.values) for dep in stage.get("deps", [])):
+                inside = any(dep == out or dep.startswith(f"{out}/") for out in made_here)
+                if not inside and not (clone.root / dep).exists():
+                    return (
+                        f"{point.data} needs {dep}, which is not in the last commit: put the data there, then "
+                        f"`dvc add {dep}`, `git add {dep}.dvc` and commit (docs/sources.md, docs/download.md)"
+                    )
+    return None
+
+
+def outs_of(stage: dict) -> list[str]:
+    """Paths that a stage of dvc.yaml writes."""
+    listed = [*stage.get("outs", []), *stage.get("metrics", [])]
+    return [next(iter(out)) if isinstance(out, dict) else out for out in listed]
+
+
+def _environment(root: Path, scratch: Path) -> dict[str, str]:
+    """The user's own, with this python first, and checkpoints apart from those of others that may be at work."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("GIT_") and name != "PYTHONPATH"}
+    return (
+        {"MOLAR_CACHE": str(Path(os.environ.get("MOLAR_SCRATCH", root / ".molar")).absolute() / "embeddings")}
+        | kept
+        | {
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
+            "MOLAR_SCRATCH": str(scratch.absolute()),
+            "PYTHONUNBUFFERED": "1",  # lines in the order in which they were said
+            "DVC_NO_ANALYTICS": "1",
+        }
+    )
+
+
+def _done(command: list[str], cwd: Path, environment: dict[str, str]) -> str:
+    done = subprocess.run(command, cwd=cwd, env=environment, check=False, capture_output=True, text=True)
+    if done.returncode:
+        words = (done.stderr.strip().splitlines() or ["no words"])[-1]
+        name = " ".join(part for part in command if part not in (sys.executable, "-m"))
+        raise MolarError(f"`{name}` failed: {words}")
+    return done.stdout
+
+
+def _reason(log: Path) -> str:
+    """The line that says why, where the log can be read on."""
+    lines = [line.strip() for line in log.read_text("utf-8").splitlines() if line.strip()]
+    told = [line for line in lines if line.startswith(("error:", "ERROR:"))]
+    ours = [line for line in told if line.startswith("error:")]  # a stage's own word, before DVC's
+    return f"{(ours or told or lines or ['no output'])[0]} (all of it: {os.path.relpath(log)})"

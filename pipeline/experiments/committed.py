@@ -1,0 +1,102 @@
+"""The commit that rows are computed from: its files, and a digest of the code that a result depends on.
+
+What is not committed is not measured: rows run in a clone of HEAD. Two commits whose `dvc.yaml` lists the same stages
+over the same code are one code (`code_digest`), so that a commit of a page of docs makes no result out of date.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import subprocess
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from pipeline.errors import MolarError
+
+TEMPLATE = re.compile(r"\$\{([\w.]+)\}")
+
+
+@dataclass(frozen=True)
+class Committed:
+    """The commit that HEAD of the checkout at `root` is when it is first asked; it stays that one."""
+
+    root: Path
+
+    @cached_property
+    def sha(self) -> str:
+        return self._git("rev-parse", "HEAD").strip()
+
+    @cached_property
+    def blobs(self) -> dict[str, str]:
+        """Path -> object id of every file in it."""
+        entries = [entry.partition("\t") for entry in self._git("ls-tree", "-r", "-z", self.sha).split("\0") if entry]
+        return {path: about.split()[2] for about, _, path in entries}
+
+    @cached_property
+    def stages(self) -> dict[str, Any]:
+        """The stages of its dvc.yaml, in the file's order, which is that of the work."""
+        return YAML(typ="safe").load(self.text("dvc.yaml"))["stages"]
+
+    @cached_property
+    def sections(self) -> list[str]:
+        """Sections of params.yaml that a stage tracks: the others change no result."""
+        return sorted({key.split(".")[0] for stage in self.stages.values() for key in stage.get("params", [])})
+
+    def text(self, path: str) -> str:
+        """A file of it. Raises MolarError: it has none."""
+        if path not in self.blobs:
+            raise MolarError(f"{path} is not committed: rows are computed from the last commit")
+        return self._git("show", f"{self.sha}:{path}")
+
+    def code_digest(self, values: dict[str, Any]) -> str:
+        """Of the stages and all that they depend on under those params and do not make: code, raw data's .dvc files.
+
+        Data outside the repository counts by names, sizes and times of its files.
+        """
+        stages = {name: {k: v for k, v in stage.items() if k != "desc"} for name, stage in self.stages.items()}
+        digest = hashlib.sha256(json.dumps(stages, sort_keys=True).encode())
+        deps = {resolved(dep, values) for stage in self.stages.values() for dep in stage.get("deps", [])}
+        for path, blob in sorted(self.blobs.items()):
+            if any(path in (dep, f"{dep}.dvc") or path.startswith(f"{dep}/") for dep in deps):
+                digest.update(f"{path} {blob}\n".encode())
+        for outside in sorted(Path(dep) for dep in deps if Path(dep).is_absolute()):
+            for file in sorted(path for path in (outside, *outside.rglob("*")) if path.is_file()):
+                about = file.stat()
+                digest.update(f"{file} {about.st_size} {about.st_mtime_ns}\n".encode())
+        return digest.hexdigest()[:12]
+
+    def params_digest(self, values: dict[str, Any]) -> str:
+        """Of the params that a stage tracks."""
+        tracked = {name: values[name] for name in self.sections}
+        return hashlib.sha256(json.dumps(tracked, sort_keys=True).encode()).hexdigest()[:12]
+
+    def changed(self) -> list[str]:
+        """Files that a row would need and that differ from it in the checkout."""
+        listed = self._git("status", "--porcelain", "-z", "--untracked-files=no", "--no-renames").split("\0")
+        deps = {dep for stage in self.stages.values() for dep in stage.get("deps", [])}
+        return [path for path in (entry[3:] for entry in listed if entry) if path in deps | {"dvc.yaml", "params.yaml"}]
+
+    def _git(self, *arguments: str) -> str:
+        done = subprocess.run(["git", *arguments], cwd=self.root, check=False, capture_output=True, text=True)
+        if done.returncode:
+            words = (done.stderr.strip().splitlines() or ["no words"])[0]
+            raise MolarError(f"git {arguments[0]}: {words} (experiments need a Git repository with one commit)")
+        return done.stdout
+
+
+def resolved(dep: str, values: dict[str, Any]) -> str:
+    """A dependency as dvc.yaml writes it, `${section.key}` replaced by that param."""
+
+    def param(match: re.Match[str]) -> str:
+        value: Any = values
+        for key in match[1].split("."):
+            value = value[key]
+        return str(value)
+
+    return TEMPLATE.sub(param, dep)

@@ -1,0 +1,199 @@
+"""A table's numbers, from the records of its runs: means over seeds, tests against one row, buckets.
+
+Promise: all figures are of the same queries, or it is an error. The unit of a test is the user: a query's NDCG@10 is
+averaged over the seeds that both rows have, then the two rows are paired by sign flips over users, and the p values of
+all rows are corrected together (Holm). Seeds are no independent evidence about users, so more of them narrow a row's
+mean and are never counted as more users.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from pipeline.errors import MolarError
+from pipeline.experiments import records
+from pipeline.experiments.committed import Committed
+from pipeline.experiments.points import Point, chosen_rows, points_of
+from pipeline.experiments.table import METRICS, Table, load_table
+from pipeline.retrieval.metrics import HISTORY_EDGES, POPULARITY_EDGES, bucket_names, ndcg_at, recall_at
+from pipeline.retrieval.significance import Interval, holm, paired_bootstrap, sign_flip
+
+FLIPS, RESAMPLES = 10_000, 2_000
+BUCKETS = {"training interactions of the target": POPULARITY_EDGES, "items of history": HISTORY_EDGES}
+
+
+@dataclass(frozen=True)
+class Run:
+    """One row and seed: ranks (Q,) of the targets, and what the queries are."""
+
+    ranks_Q: NDArray[np.integer]
+    queries: Queries
+
+
+@dataclass(frozen=True)
+class Queries:
+    users_Q: NDArray[np.str_]
+    targets_Q: NDArray[np.integer]
+    buckets: dict[str, NDArray[np.integer]]  # kind -> bucket (Q,) of each query
+
+    def same(self, other: Queries) -> bool:
+        return np.array_equal(self.users_Q, other.users_Q) and np.array_equal(self.targets_Q, other.targets_Q)
+
+
+@dataclass(frozen=True)
+class RowFigures:
+    """A row: per metric one figure a seed; `seeds` are there, `absent` are not."""
+
+    row: str
+    seeds: list[int]
+    absent: list[int]
+    values: dict[str, list[float]]
+    paper: dict[str, float]
+    buckets: dict[str, list[float]] = field(default_factory=dict)  # kind -> mean NDCG@10 of each bucket
+    difference: Interval | None = None  # in NDCG@10 from the reference; its p is the bootstrap's
+    p: float | None = None  # of sign flips
+    p_holm: float | None = None
+
+    def mean(self, metric: str) -> float | None:
+        return float(np.mean(self.values[metric])) if self.seeds else None
+
+    def deviation(self, metric: str) -> float | None:
+        """Standard deviation over seeds; None of fewer than two."""
+        return float(np.std(self.values[metric], ddof=1)) if len(self.seeds) > 1 else None
+
+
+@dataclass(frozen=True)
+class Figures:
+    """A table on one data set."""
+
+    name: str
+    table: Table
+    data: str
+    reference: str
+    masked: bool  # seen items out of the ranking?
+    rows: list[RowFigures]
+    users: int
+    queries: int
+    bucket_sizes: dict[str, list[int]]  # queries of each bucket
+
+
+def figures(name: str, data: str | None, seeds: Sequence[int], against: str | None = None) -> Figures:
+    """Of every row that applies to the data set, those without a record included. Raises MolarError: the file, a row or
+    data set that it does not have, records that do not go together."""
+    table, committed = load_table(name), Committed(Path.cwd())
+    data = data or next(iter(table.data))
+    reference = against or table.reference
+    chosen_rows(name, table, data, [reference])
+    points = points_of(name, table, committed, data, seeds)
+    runs = _runs(table, committed.root, points)
+    queries = next((run.queries for of_row in runs.values() for run in of_row.values()), None)
+    for row, of_row in runs.items():
+        for run in of_row.values():
+            if queries is not None and not run.queries.same(queries):
+                first = next(iter(runs))
+                raise MolarError(f"{name}: {row} and {first} were asked different queries: they cannot share a table")
+    rows = [_row(row, table, data, seeds, runs.get(row, {})) for row in table.rows_of(data)]
+    users = len(np.unique(queries.users_Q)) if queries else 0
+    return Figures(
+        name=name,
+        table=table,
+        data=data,
+        reference=reference,
+        masked=points[0].values["protocol"]["mask_seen"],
+        rows=_tested(rows, runs, reference),
+        users=users,
+        queries=len(queries.users_Q) if queries else 0,
+        bucket_sizes={
+            kind: [int(np.count_nonzero(queries.buckets[kind] == b)) for b in range(len(edges))] if queries else []
+            for kind, edges in BUCKETS.items()
+        },
+    )
+
+
+def _runs(table: Table, root: Path, points: Sequence[Point]) -> dict[str, dict[int, Run]]:
+    """Row -> seed -> run, of those that have a record."""
+    runs: dict[str, dict[int, Run]] = {}
+    for point in points:
+        folder = records.find(root, point.address)
+        if folder:
+            run = _read(folder / "per_user.parquet", table.rows[point.row].system, point.values)
+            runs.setdefault(point.row, {})[point.seed] = run
+    return runs
+
+
+def _read(path: Path, system: str, params: Mapping[str, Any]) -> Run:
+    variant = "masked" if params["protocol"]["mask_seen"] else "unmasked"
+    parquet = pq.read_table(path)
+    column = f"{system}_{variant}"
+    if column not in parquet.column_names:
+        known = [name.removesuffix(f"_{variant}") for name in parquet.column_names if name.endswith(f"_{variant}")]
+        raise MolarError(f"system {system!r} is none of those that {path} ranks ({', '.join(known)})")
+    counts, lengths = parquet["target_count"].to_numpy(), parquet["history_length"].to_numpy()
+    buckets = {
+        kind: np.maximum(np.searchsorted(edges, values, side="right") - 1, 0)
+        for (kind, edges), values in zip(BUCKETS.items(), (counts, lengths), strict=True)
+    }
+    users = np.array(parquet["user_id"].to_pylist(), dtype=np.str_)
+    return Run(parquet[column].to_numpy(), Queries(users, parquet["item_idx"].to_numpy(), buckets))
+
+
+def _row(row: str, table: Table, data: str, seeds: Sequence[int], runs: Mapping[int, Run]) -> RowFigures:
+    there = [seed for seed in seeds if seed in runs]
+    ranks = [runs[seed].ranks_Q for seed in there]
+    values = {metric: [float(_at(metric, ranks_Q).mean()) for ranks_Q in ranks] for metric in METRICS}
+    buckets: dict[str, list[float]] = {}
+    for kind, edges in BUCKETS.items() if there else ():
+        bucket_Q = runs[there[0]].queries.buckets[kind]
+        value_Q = _averaged(runs, there)
+        inside = [value_Q[bucket_Q == b] for b in range(len(edges))]
+        buckets[kind] = [float(values.mean()) if len(values) else float("nan") for values in inside]
+    paper = table.rows[row].paper.get(table.paper_data(data) or "", {})
+    absent = [seed for seed in seeds if seed not in runs]
+    return RowFigures(row, there, absent, values, paper, buckets)
+
+
+def _at(metric: str, ranks_Q: NDArray[np.integer]) -> NDArray[np.float64]:
+    kind, _, cutoff = metric.partition("@")
+    return (ndcg_at if kind == "ndcg" else recall_at)(ranks_Q, int(cutoff))
+
+
+def _averaged(runs: Mapping[int, Run], seeds: Sequence[int]) -> NDArray[np.float64]:
+    """NDCG@10 (Q,) of each query, the mean over those seeds."""
+    return np.mean([ndcg_at(runs[seed].ranks_Q, 10) for seed in seeds], axis=0)
+
+
+def _tested(rows: list[RowFigures], runs: Mapping[str, Mapping[int, Run]], reference: str) -> list[RowFigures]:
+    """The rows with their difference from the reference, where both have a seed in common."""
+    found: dict[str, tuple[Interval, float]] = {}
+    for row in rows:
+        shared = [seed for seed in row.seeds if seed in runs.get(reference, {})]
+        if row.row == reference or not shared:
+            continue
+        ours, theirs = (_averaged(runs[name], shared) for name in (row.row, reference))
+        _, users_Q = np.unique(runs[reference][shared[0]].queries.users_Q, return_inverse=True)
+        interval = paired_bootstrap(ours, theirs, users_Q, RESAMPLES)
+        found[row.row] = interval, sign_flip(ours, theirs, users_Q, FLIPS)
+    adjusted = holm({row: p for row, (_, p) in found.items()})
+    return [
+        RowFigures(
+            row.row,
+            row.seeds,
+            row.absent,
+            row.values,
+            row.paper,
+            row.buckets,
+            *((found[row.row][0], found[row.row][1], adjusted[row.row]) if row.row in found else ()),
+        )
+        for row in rows
+    ]
+
+
+def names_of_buckets(kind: str) -> list[str]:
+    return bucket_names(BUCKETS[kind])

@@ -1,0 +1,66 @@
+"""What is kept of each run: `.molar/experiments/records/<digest of code>-<digest of params>/`.
+
+Two tables, or two rows, that ask for the same run share its record. A record is whole or absent: it is written beside
+its place and then renamed. The run-cache has every stage's outs as well, so that a deleted record costs seconds.
+
+    metrics.json  per_user.parquet  params.yaml  dvc.lock     of the run; dvc.lock names every artifact by content
+    record.json                                               the commit, and what each stage took or came from
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import statistics
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+from pipeline.artifacts import write_json
+from pipeline.errors import MolarError
+
+FOLDER = Path(".molar/experiments")
+KEPT = ("metrics.json", "data/evaluation/per_user.parquet", "params.yaml", "dvc.lock")
+
+
+@dataclass(frozen=True)
+class StageRun:
+    """One stage of one run."""
+
+    stage: str
+    source: Literal["computed", "from cache"]
+    seconds: float
+
+
+def find(root: Path, address: str) -> Path | None:
+    """The record's folder, if there is one."""
+    folder = root / FOLDER / "records" / address
+    return folder if (folder / "record.json").is_file() else None
+
+
+def keep(root: Path, address: str, clone: Path, commit: str, stages: Iterable[StageRun]) -> Path:
+    """Make the record of what lies in `clone`. Raises MolarError: the run has not made a file that is kept."""
+    folder = root / FOLDER / "records" / address
+    partial = folder.with_name(f".{address}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    for name in KEPT:
+        if not (clone / name).is_file():
+            raise MolarError(f"the pipeline has made no {name}, which a record keeps: see {clone}")
+        shutil.copy(clone / name, partial / Path(name).name)
+    write_json(partial / "record.json", {"commit": commit, "stages": [asdict(stage) for stage in stages]})
+    shutil.rmtree(folder, ignore_errors=True)
+    partial.rename(folder)
+    return folder
+
+
+def durations(root: Path) -> dict[str, float]:
+    """Median seconds of each stage over all records in which it was computed."""
+    seconds: dict[str, list[float]] = defaultdict(list)
+    for path in (root / FOLDER / "records").glob("*/record.json"):
+        for stage in json.loads(path.read_text("utf-8"))["stages"]:
+            if stage["source"] == "computed":
+                seconds[stage["stage"]].append(stage["seconds"])
+    return {stage: statistics.median(values) for stage, values in seconds.items()}

@@ -1,0 +1,164 @@
+"""Compute what a table lacks: each row and seed by `dvc repro` in a clone, its result kept as a record.
+
+Promise: what has a record is not run; what any earlier run has computed comes from DVC's run-cache; a kill at any
+moment leaves no process and no half record, and the same command goes on.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import re
+import signal
+import textwrap
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import IO
+
+from pipeline.errors import MolarError
+from pipeline.experiments import records
+from pipeline.experiments.board import Board, board, clock
+from pipeline.experiments.clone import Clone, made, missing_data
+from pipeline.experiments.committed import Committed
+from pipeline.experiments.forecast import forecast
+from pipeline.experiments.guard import GRACE_SECONDS
+from pipeline.experiments.points import Point, lacking, points_of
+from pipeline.experiments.table import Table, load_table
+from pipeline.progress import say
+
+COMPUTING = re.compile(r"^Running stage '([\w-]+)'")
+CACHED = re.compile(r"^Stage '([\w-]+)' (?:is cached|didn't change)")
+
+
+def run(name: str, data: str | None, seeds: Sequence[int], only: Sequence[str] = (), keep_going: bool = False) -> None:
+    """Bring the table's records up to date. Raises MolarError: the file, a checkpoint, raw data or a row's run."""
+    table, committed = load_table(name), Committed(Path.cwd())
+    data = data or next(iter(table.data))
+    points = points_of(name, table, committed, data, seeds, only)
+    points = _with_checkpoints(points, table, committed.root, keep_going)
+    for path in committed.changed():
+        say(f"mind: {path} has changes that are not committed; rows are computed from commit {committed.sha[:10]}")
+    runs: dict[str, Point] = {}  # of several points with one address the first
+    for point in points:
+        runs.setdefault(point.address, point)
+    todo = [point for address, point in runs.items() if not records.find(committed.root, address)]
+    done = len(runs) - len(todo)
+    if not todo:
+        say(f"{name} on {data}: nothing to compute, {_runs(done)} there; `{_show(name, table, data)}`")
+        return
+    with _alone(committed.root / records.FOLDER / "lock") as lock, _terminable():
+        clone = made(committed, committed.root / records.FOLDER / "clone")
+        lacks = missing_data(clone, committed, todo)
+        if lacks:
+            raise MolarError(lacks)
+        _announce(name, data, todo, done, committed, clone)
+        failures = []
+        with board(len(todo)) as shown:
+            for point in todo:
+                try:
+                    _compute(point, committed, clone, shown, lock)
+                except MolarError as error:
+                    shown.end(failed=True)
+                    if not keep_going:
+                        raise
+                    failures.append(str(error))
+    if failures:
+        raise MolarError(f"{len(failures)} of {_runs(len(todo))} failed, the others are there: " + "; ".join(failures))
+    say(f"{name} on {data}: {_runs(done + len(todo))} there; `{_show(name, table, data)}`")
+
+
+def _with_checkpoints(points: list[Point], table: Table, root: Path, keep_going: bool) -> list[Point]:
+    """The points that have what they need. Raises MolarError unless `keep_going`: there are others."""
+    refused = {point.row: lacking(table, point.row, point.data, root) for point in points}
+    by_folder: dict[tuple[str, str], list[str]] = {}
+    for row, folders in refused.items():
+        for folder, what in folders.items():
+            by_folder.setdefault((folder, what), []).append(row)
+    lines = [
+        f"{', '.join(rows)} need{'s' * (len(rows) == 1)} {what}: hf download {what} --local-dir {folder}"
+        for (folder, what), rows in by_folder.items()
+    ]
+    if lines and not keep_going:
+        raise MolarError("; ".join(lines) + " (or leave such rows out: --only ROW, --keep-going)")
+    for line in lines:
+        say(f"left out: {line}")
+    return [point for point in points if not refused[point.row]]
+
+
+def _announce(name: str, data: str, todo: Sequence[Point], done: int, committed: Committed, clone: Clone) -> None:
+    """What is about to be computed, and how long that took before."""
+    counts = Counter(stage for stage, _ in forecast(todo, committed, clone))
+    known = records.durations(committed.root)
+    there = f", {done} there" if done else ""
+    say(f"{name} on {data}, commit {committed.sha[:10]}: {_runs(len(todo))} to go{there}")
+    if not counts:
+        say("every stage of them is in the run-cache: nothing to compute")
+        return
+    listed = ", ".join(f"{counts[stage]}\u00a0{stage}" for stage in committed.stages if stage in counts)
+    total = sum(counts.values())
+    say(f"at most {total} stage{'s' * (total != 1)} to compute, the rest is in the run-cache:")
+    lines = textwrap.wrap(listed, 78, initial_indent="  ", subsequent_indent="  ")
+    say("\n".join(lines).replace("\u00a0", " "))  # a number and its stage stay on one line
+    if set(counts) <= set(known):
+        seconds = sum(known[stage] * count for stage, count in counts.items())
+        say(f"about {clock(seconds)} by what each stage took before")
+
+
+def _runs(count: int) -> str:
+    return f"{count} run{'s' * (count != 1)}"
+
+
+def _show(name: str, table: Table, data: str) -> str:
+    """The command that shows what has just been computed."""
+    return f"molar experiment show {name}" + (f" --data {data}" if data != next(iter(table.data)) else "")
+
+
+def _compute(point: Point, committed: Committed, clone: Clone, shown: Board, lock: IO[str]) -> None:
+    shown.begin(point)
+    log = committed.root / records.FOLDER / "logs" / f"{point.address}.log"
+    log.unlink(missing_ok=True)
+    with closing(clone.repro(point, log, lock.fileno())) as lines:
+        for line in lines:
+            if found := COMPUTING.match(line):
+                shown.computing(found[1])
+            elif found := CACHED.match(line):
+                shown.cached(found[1])
+    records.keep(committed.root, point.address, clone.root, committed.sha, shown.end())
+    log.unlink()
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[IO[str]]:
+    """Hold the lock, which the guard of a killed run holds until all below it has ended. Raises MolarError: in use."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as handle:
+        deadline = time.monotonic() + 2 * GRACE_SECONDS
+        while True:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise MolarError("`molar experiment run` is already running here: wait for it or end it") from None
+                time.sleep(0.1)
+        yield handle
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """SIGTERM ends the block as Ctrl-C does, so that what it started is ended before it ends."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,153 @@
+"""A table's figures as words: one sheet of cells with its notes, which every format writes in its own way."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from pipeline.experiments.figures import Figures, RowFigures, names_of_buckets
+
+MISSING = "missing"
+
+
+@dataclass(frozen=True)
+class Cell:
+    text: str
+    place: int = 0  # 1: the best of its column, 2: the second best
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """Rows of cells under column names; the first column names the row, the others are figures."""
+
+    title: str
+    columns: list[str]
+    rows: list[list[Cell]]
+
+
+def main_sheet(found: Figures, narrow: bool) -> Sheet:
+    """The comparison. `narrow` is for eighty columns: without the mean difference, which two means tell."""
+    places = {metric: _places(found.rows, metric) for metric in ("ndcg@10", "recall@10")}
+    paper = any(row.paper for row in found.rows)
+    versus = f"vs {found.reference}" if len(found.reference) <= 9 else "vs ref."
+    deviation = " ± SD" if any(len(row.seeds) > 1 for row in found.rows) else ""
+    columns = [
+        "row",
+        *(f"{metric}@10{deviation}" for metric in ("N", "R")),
+        *([] if narrow else [f"N@10 {versus}"]),
+        f"{versus}, 95 %",
+        "p",
+        *(["paper N@10", "paper R@10"] if paper else []),
+    ]
+    rows = []
+    for row in found.rows:
+        cells = [Cell(row.row)]
+        for metric in ("ndcg@10", "recall@10"):
+            cells.append(Cell(_with_deviation(row, metric), places[metric].get(row.row, 0)))
+        if row.difference:
+            cells += [] if narrow else [Cell(signed(row.difference.mean))]
+            cells.append(Cell(f"{signed(row.difference.low)}…{signed(row.difference.high)}"))
+            cells.append(Cell(_p(row.p_holm)))
+        else:
+            cells += [Cell("")] * (2 if narrow else 3)
+        if paper:
+            cells += [Cell(short(row.paper.get(metric))) for metric in ("ndcg@10", "recall@10")]
+        rows.append(cells)
+    return Sheet(found.table.title, columns, rows)
+
+
+def bucket_sheets(found: Figures) -> list[Sheet]:
+    """NDCG@10 by who is asked: a sheet for each kind of bucket, with the number of queries."""
+    sheets = []
+    for kind, sizes in found.bucket_sizes.items():
+        shown = [index for index, size in enumerate(sizes) if size]
+        names = names_of_buckets(kind)
+        columns = ["row", *(f"{names[index]} ({sizes[index]:,})" for index in shown)]
+        rows = [
+            [Cell(row.row), *(Cell(short(row.buckets[kind][i]) if row.buckets else MISSING) for i in shown)]
+            for row in found.rows
+        ]
+        sheets.append(Sheet(f"NDCG@10 by {kind} (queries)", columns, rows))
+    return sheets
+
+
+def notes(found: Figures) -> list[str]:
+    """What the reader must know before a figure of the table is quoted, a sentence or two each."""
+    of_data, source = found.table.data[found.data], found.table.source
+    beside = found.table.paper_data(found.data)
+    seeds = sorted({seed for row in found.rows for seed in row.seeds})
+    said = []
+    if seeds:
+        masking = "seen items masked" if found.masked else "seen items ranked too"
+        users = "" if found.users == found.queries else f" of {found.users:,} users"
+        said.append(
+            f"Ours: {found.data}, {found.queries:,} test queries{users}, {masking}; {_over(seeds)}. "
+            "Best and second best are marked."
+        )
+    if tested := sum(row.difference is not None for row in found.rows):
+        said.append(
+            f"95 %: bootstrap interval over users of the difference in NDCG@10 from {found.reference}, averaged over "
+            f"seeds. p: sign flips over users, corrected for {tested} comparison{'s' * (tested > 1)} (Holm)."
+        )
+    elif found.rows and not any(row.seeds for row in found.rows if row.row == found.reference):
+        said.append(f"No tests: {found.reference}, the row to test against, is missing.")
+    if any(row.paper for row in found.rows):
+        differs = f" Ours differs: {of_data.differs}." if of_data.differs else ""
+        said.append(f"paper: figures of {source or 'the paper'}, on {beside}, not ours and not checked.{differs}")
+    elif of_data.differs:
+        said.append(f"The data: {of_data.differs}.")
+    said += [found.table.note.strip()] if found.table.note else []
+    said += [f"{name}: {row.note}." for name, row in found.table.rows.items() if row.note]
+    partly = [f"{row.row} has {len(row.seeds)}" for row in found.rows if 0 < len(row.seeds) < len(seeds)]
+    missing = [row.row for row in found.rows if not row.seeds]
+    if partly:
+        said.append(f"Not whole, of {len(seeds)} seeds: {', '.join(partly)}.")
+    if missing:
+        said.append(f"Missing: {', '.join(missing)}; `molar experiment run {found.name} --data {found.data}`.")
+    return said
+
+
+def _over(seeds: Sequence[int]) -> str:
+    if len(seeds) == 1:
+        return f"seed {seeds[0]} alone, so that a difference may be the seed's as well as the row's"
+    return f"mean and standard deviation (SD) over seeds {', '.join(map(str, seeds))}"
+
+
+def wrapped(lines: Sequence[str], width: int = 79) -> str:
+    return "\n".join(textwrap.fill(line, width, initial_indent=" ", subsequent_indent="   ") for line in lines)
+
+
+def short(figure: float | None) -> str:
+    """Four decimals without the zero before the point, as papers print them; a dash for none."""
+    if figure is None or np.isnan(figure):
+        return "-"
+    return f"{figure:.4f}".replace("0.", ".", 1) if abs(figure) < 1 else f"{figure:.4f}"
+
+
+def signed(figure: float) -> str:
+    return ("+" if figure >= 0 else "-") + short(abs(figure))
+
+
+def _with_deviation(row: RowFigures, metric: str) -> str:
+    if not row.seeds:
+        return MISSING
+    deviation = row.deviation(metric)
+    return short(row.mean(metric)) + (f" ±{short(deviation)}" if deviation is not None else "")
+
+
+def _places(rows: Sequence[RowFigures], metric: str) -> dict[str, int]:
+    """Row -> 1 or 2; equal figures, as they are printed, share a place."""
+    means = {row.row: round(mean, 4) for row in rows if (mean := row.mean(metric)) is not None}
+    if len(means) < 2:
+        return {}
+    order = sorted(set(means.values()), reverse=True)
+    return {row: order.index(mean) + 1 for row, mean in means.items() if mean in order[:2]}
+
+
+def _p(value: float | None) -> str:
+    if value is None:
+        return ""
+    return "<.001" if value < 0.001 else f"{value:.3f}".removeprefix("0")

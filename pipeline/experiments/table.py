@@ -1,0 +1,157 @@
+"""A table as a file, experiments/<name>.yaml: its rows as overrides of params, and the paper's own figures.
+
+    title: Table 5, what each part of Molar is worth
+    source: arXiv 2412.18176v2, table 5        # of the figures under `paper`
+    against: Molar                             # the row that the others are tested against; the first without it
+    data:                                      # data sets; the first is the one that runs unless --data names others
+      demo: {differs: "a drawn world"}         # the committed params
+      ml-1m: {preset: ml-1m, beside: MovieLens, differs: "ratings of 4 and 5 only"}
+    rows:
+      Molar:
+        paper: {PixelRec: {ndcg@10: 0.0197}}   # by the paper's data set
+      w/o IT:
+        set: {finetune_mirm.tasks.image_text: 0}
+        system: dueg                           # whose figures the row shows: dueg (the default), teacher, sum, ...
+        data: [demo]                           # data sets that the row applies to; all without it
+        needs: {models/bert: google-bert/bert-base-uncased}    # folders to fill, and what with; a data set may, too
+
+Every row starts from the committed params.yaml, then come the data set's preset, the data set's `set`, the row's `set`,
+the seed. So a row says all that sets it apart, and none inherits what another one changed.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, ValidationError
+from pydantic_core import ErrorDetails
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from pipeline.errors import MolarError
+from pipeline.params.section import Section
+
+FOLDER = Path("experiments")
+METRICS = tuple(f"{metric}@{cutoff}" for cutoff in (10, 20, 50) for metric in ("ndcg", "recall"))
+
+Overrides = dict[str, Any]  # "train_dueg.alignment.weight": 0.0
+
+
+class DataSet(Section):
+    """One of our data sets, and how it differs from the paper's one that its figures stand beside."""
+
+    preset: str | None = None  # a file of presets/; none: the committed params
+    set: Overrides = Field(default_factory=dict)
+    needs: dict[str, str] = Field(default_factory=dict)
+    beside: str | None = None  # the paper's data set; none: the only one that the rows' figures are of
+    differs: str | None = None
+
+
+class Row(Section):
+    set: Overrides = Field(default_factory=dict)
+    system: str = "dueg"
+    data: list[str] | None = Field(None, min_length=1)
+    needs: dict[str, str] = Field(default_factory=dict)
+    paper: dict[str, dict[str, float]] = Field(default_factory=dict)  # the paper's data set -> metric -> its figure
+    note: str | None = None
+
+
+class Table(Section):
+    """A whole file."""
+
+    title: str
+    source: str | None = None
+    note: str | None = None
+    against: str | None = None
+    data: dict[str, DataSet] = Field(min_length=1)
+    rows: dict[str, Row] = Field(min_length=1)
+
+    @property
+    def reference(self) -> str:
+        """The row that the others are tested against."""
+        return self.against or next(iter(self.rows))
+
+    def rows_of(self, data: str) -> list[str]:
+        """Names of the rows that apply to a data set, in the file's order."""
+        return [name for name, row in self.rows.items() if row.data is None or data in row.data]
+
+    def paper_data(self, data: str) -> str | None:
+        """The paper's data set whose figures stand beside `data`."""
+        named = self.data[data].beside
+        known = {of for row in self.rows.values() for of in row.paper}
+        return named or (known.pop() if len(known) == 1 else None)
+
+
+def path_of(name: str) -> Path:
+    return FOLDER / f"{name}.yaml"
+
+
+def load_table(name: str) -> Table:
+    """experiments/<name>.yaml. Raises MolarError: no such file, no YAML, an unknown key, a name that nothing has."""
+    path = path_of(name)
+    if not path.is_file():
+        known = ", ".join(sorted(p.stem for p in FOLDER.glob("*.yaml"))) or "none: run from the project's root"
+        raise MolarError(f"no experiment {name!r} in {FOLDER}/ (there are: {known})")
+    return parsed(path.read_text("utf-8"), str(path))
+
+
+def parsed(text: str, where: str) -> Table:
+    """`text` as a table; errors open with `where` it comes from."""
+    try:
+        values = YAML(typ="safe").load(text)
+    except YAMLError as error:
+        mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
+        line = f" in line {mark.line + 1}" if mark else ""
+        raise MolarError(f"{where} is not valid YAML{line}: {problem or str(error).splitlines()[0]}") from None
+    try:
+        table = Table.model_validate(values)
+    except ValidationError as error:
+        raise MolarError(f"{where}: " + "; ".join(_line(detail) for detail in error.errors())) from None
+    for problem in _unknown_names(table):
+        raise MolarError(f"{where}: {problem}")
+    return table
+
+
+def _unknown_names(table: Table) -> list[str]:
+    """What names something that the file does not have."""
+    problems = []
+    if table.against and table.against not in table.rows:
+        problems.append(f"against = {table.against!r} is none of the rows ({', '.join(table.rows)})")
+    for name, row in table.rows.items():
+        problems += [
+            f"rows.{name}.data names {data!r}, which is not under data ({', '.join(table.data)})"
+            for data in row.data or []
+            if data not in table.data
+        ]
+        problems += [
+            f"unknown key rows.{name}.paper.{of}.{metric} (allowed: {', '.join(METRICS)})"
+            for of, figures in row.paper.items()
+            for metric in figures
+            if metric not in METRICS
+        ]
+    problems += [
+        f"{kind}.{name}.set.seed: the seeds are those of --seeds"
+        for kind, entries in (("data", table.data), ("rows", table.rows))
+        for name, entry in entries.items()
+        if "seed" in entry.set
+    ]
+    return problems
+
+
+def _line(detail: ErrorDetails) -> str:
+    location = [str(part) for part in detail["loc"]]
+    key = ".".join(location) or "the file"
+    if detail["type"] == "extra_forbidden":
+        return f"unknown key {key} (allowed: {_keys_at(location[:-1])})"
+    if detail["type"] == "missing":
+        return f"{key} is missing"
+    if detail["type"] == "model_type":
+        return f"{key} = {detail['input']!r}: should hold keys of {_keys_at(location)}"
+    return f"{key} = {detail['input']!r}: {detail['msg'].replace('Input should be', 'should be')}"
+
+
+def _keys_at(location: list[str]) -> str:
+    """What may stand there."""
+    entries: dict[str, type[Section]] = {"rows": Row, "data": DataSet}
+    return ", ".join((entries[location[0]] if location else Table).model_fields)

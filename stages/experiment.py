@@ -1,0 +1,73 @@
+"""`molar experiment`: tables of rows, each a set of params, computed through DVC and compared.
+
+    molar experiment run table5               compute what is missing: three seeds of every row, on the demo world
+    molar experiment run table5 --seeds 1 --only "w/o CL"
+    molar experiment show table5              the table, with tests and the paper's figures
+    molar experiment new mine                 a file from how params.yaml differs from the committed one
+
+docs/experiments.md says what a file may hold.
+"""
+
+from typing import Annotated, Literal
+
+import typer
+
+from stages.command import command
+
+app = typer.Typer(help="Tables of rows, each a set of params: compute and compare them.", no_args_is_help=True)
+
+Name = Annotated[str, typer.Argument(help="File name in experiments/, without .yaml.")]
+Data = Annotated[str | None, typer.Option(help="One of the file's data sets; without it the first.")]
+Seeds = Annotated[int, typer.Option(min=1, help="Seeds 0, 1, ... of every row.")]
+Only = Annotated[list[str] | None, typer.Option("--only", metavar="ROW", help="These rows; may be repeated.")]
+KeepGoing = Annotated[bool, typer.Option("--keep-going", help="Leave out rows that fail or lack a model.")]
+Against = Annotated[str | None, typer.Option(metavar="ROW", help="Test the others against this row.")]
+Format = Annotated[Literal["terminal", "markdown", "latex", "csv"], typer.Option("--format", help="How to write it.")]
+Buckets = Annotated[bool, typer.Option("--buckets", help="By popularity and by length of history, too.")]
+
+
+@app.command("new")
+@command
+def new(name: Name) -> None:
+    """Start a file from how params.yaml differs from the committed one."""
+    from pipeline.experiments import new as start
+    from pipeline.progress import say
+
+    path = start.new(name)
+    say(f"{path} has the difference as a row; give it a name, and add others")
+    say(f"`git checkout -- params.yaml` undoes the change here, `molar experiment run {name}` computes the rows")
+
+
+@app.command("run")
+@command
+def run(name: Name, seeds: Seeds = 3, only: Only = None, keep_going: KeepGoing = False, data: Data = None) -> None:
+    """Compute the rows that are not there yet; a killed run goes on where it stopped."""
+    from pipeline.experiments import run as runner
+
+    runner.run(name, data, range(seeds), only or [], keep_going)
+
+
+@app.command("show")
+@command
+def show(
+    name: Name,
+    seeds: Seeds = 3,
+    against: Against = None,
+    data: Data = None,
+    format: Format = "terminal",
+    buckets: Buckets = False,
+) -> None:
+    """Show the table of what has been computed, the paper's figures beside it."""
+    from pipeline.experiments.figures import figures
+    from pipeline.experiments.formats import written
+
+    print(written(figures(name, data, range(seeds), against), format, buckets), end="")
+
+
+def main() -> None:
+    """`python -m stages.experiment`."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

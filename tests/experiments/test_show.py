@@ -1,0 +1,220 @@
+"""`molar experiment show`: its figures are the naive ones, and what is missing is shown as missing."""
+
+from __future__ import annotations
+
+import csv
+import re
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from pipeline.artifacts import write_json
+from pipeline.errors import MolarError
+from pipeline.experiments.committed import Committed
+from pipeline.experiments.figures import FLIPS, Figures, RowFigures, figures
+from pipeline.experiments.formats import written
+from pipeline.experiments.points import points_of
+from pipeline.experiments.records import FOLDER
+from pipeline.experiments.sheet import main_sheet, notes, short
+from pipeline.experiments.table import METRICS, load_table
+from pipeline.retrieval.metrics import HISTORY_EDGES, POPULARITY_EDGES, by_bucket, ndcg_at, recall_at
+from pipeline.retrieval.significance import Interval, holm, sign_flip
+
+from ..conftest import ROOT
+from .toy import Toy, made
+
+QUERIES = 300
+SEEDS = range(3)
+
+
+def ranks(row: str, seed: int) -> np.ndarray:
+    """`fpmc` is worse than `whole` for everyone, `unaligned` is it with other noise; users have two queries each."""
+    rng = np.random.default_rng([len(row), seed])
+    base = np.random.default_rng(0).integers(0, 30, QUERIES)
+    return np.maximum(0, base + rng.integers(-3, 4, QUERIES) + (4 if row == "fpmc" else 0)).astype(np.int32)
+
+
+def record(toy: Toy, address: str, ranks_Q: np.ndarray, shift: int = 0) -> None:
+    folder = toy.root / FOLDER / "records" / address
+    folder.mkdir(parents=True)
+    columns = {
+        "user_id": [f"u{q // 2}" for q in range(QUERIES)],
+        "item_idx": np.arange(QUERIES) + shift,
+        "history_length": np.arange(QUERIES) % 70 + 1,
+        "target_count": np.arange(QUERIES) % 25,
+        "dueg_masked": ranks_Q,
+        "teacher_masked": ranks_Q + 1,
+    }
+    pq.write_table(pa.table(columns), folder / "per_user.parquet")
+    write_json(folder / "record.json", {"commit": "0", "stages": []})
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory: pytest.TempPathFactory) -> Toy:
+    """Records of `films`, whose preset masks seen items: `unaligned` lacks its last seed, `huge` has none."""
+    toy = made(tmp_path_factory.mktemp("shown") / "checkout")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(toy.root)
+        for point in points_of("toy", load_table("toy"), Committed(toy.root), "films", SEEDS):
+            if point.row in ("whole", "fpmc") or (point.row == "unaligned" and point.seed < 2):
+                record(toy, point.address, ranks(point.row, point.seed))
+    return toy
+
+
+@pytest.fixture
+def found(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> Figures:
+    monkeypatch.chdir(toy.root)
+    return figures("toy", "films", SEEDS)
+
+
+def test_means_and_deviations_are_over_seeds(found: Figures) -> None:
+    rows = {row.row: row for row in found.rows}
+    naive = [float(np.mean(ndcg_at(ranks("fpmc", seed), 10))) for seed in SEEDS]
+    assert rows["fpmc"].mean("ndcg@10") == pytest.approx(np.mean(naive))
+    assert rows["fpmc"].deviation("ndcg@10") == pytest.approx(np.sqrt(np.var(naive) * 3 / 2))
+    teacher = [float(np.mean(recall_at(ranks("whole", seed) + 1, 20))) for seed in SEEDS]
+    assert rows["IDs"].mean("recall@20") == pytest.approx(np.mean(teacher)), "the row's system is the teacher"
+    assert (rows["unaligned"].seeds, rows["unaligned"].absent) == ([0, 1], [2])
+    assert (rows["huge"].seeds, rows["huge"].mean("ndcg@10")) == ([], None)
+    assert found.masked and (found.users, found.queries) == (QUERIES // 2, QUERIES)
+
+
+def test_the_test_is_of_users_averaged_over_the_seeds_that_both_have_and_corrected(found: Figures) -> None:
+    users_Q = np.arange(QUERIES) // 2
+
+    def averaged(row: str, seeds: range) -> np.ndarray:
+        return np.mean([ndcg_at(ranks(row, seed), 10) for seed in seeds], axis=0)
+
+    def teacher(seeds: range) -> np.ndarray:
+        return np.mean([ndcg_at(ranks("whole", seed) + 1, 10) for seed in seeds], axis=0)
+
+    p = {
+        "fpmc": sign_flip(averaged("fpmc", SEEDS), averaged("whole", SEEDS), users_Q, FLIPS),
+        "unaligned": sign_flip(averaged("unaligned", range(2)), averaged("whole", range(2)), users_Q, FLIPS),
+        "IDs": sign_flip(teacher(SEEDS), averaged("whole", SEEDS), users_Q, FLIPS),
+    }
+    rows = {row.row: row for row in found.rows}
+    assert {row: rows[row].p for row in p} == pytest.approx(p)
+    assert {row: rows[row].p_holm for row in p} == pytest.approx(holm(p))
+    assert p["fpmc"] < 0.001 < p["unaligned"]
+    assert rows["fpmc"].difference is not None and rows["fpmc"].difference.high < 0
+    assert rows["whole"].p_holm is rows["huge"].p_holm is None
+
+
+def test_buckets_are_those_of_an_evaluation(found: Figures) -> None:
+    row = next(row for row in found.rows if row.row == "fpmc")
+    values = {
+        "training interactions of the target": (np.arange(QUERIES) % 25, POPULARITY_EDGES),
+        "items of history": (np.arange(QUERIES) % 70 + 1, HISTORY_EDGES),
+    }
+    for kind, (values_Q, edges) in values.items():
+        each = [by_bucket(ranks("fpmc", seed), values_Q, edges, [10]).values() for seed in SEEDS]
+        naive = np.mean([[bucket["ndcg@10"] for bucket in of_seed] for of_seed in each], axis=0)
+        assert row.buckets[kind] == pytest.approx(naive)
+        assert found.bucket_sizes[kind] == [bucket["queries"] for bucket in each[0]]
+
+
+def test_another_reference_and_names_that_nothing_has(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(toy.root)
+    against = figures("toy", "films", SEEDS, against="fpmc")
+    assert [row.row for row in against.rows if row.difference] == ["whole", "unaligned", "IDs"]
+    missing = figures("toy", "films", SEEDS, against="huge")
+    assert not any(row.difference for row in missing.rows)
+    assert "No tests: huge, the row to test against, is missing." in notes(missing)
+    with pytest.raises(MolarError, match="has no row 'none'"):
+        figures("toy", "films", SEEDS, against="none")
+    with pytest.raises(MolarError, match="the row 'huge' does not apply to the data set 'demo'"):
+        figures("toy", "demo", SEEDS, against="huge")
+
+
+def test_nothing_computed_is_a_table_of_missing_rows(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(toy.root)
+    empty = figures("toy", "demo", SEEDS)
+    text = written(empty, "terminal", buckets=True)
+    assert text.count("missing") >= 8 and "Missing: whole, fpmc, unaligned, IDs; `molar experiment run toy" in text
+    assert written(empty, "csv", buckets=True).count("\n") == 5
+
+
+def test_rows_that_were_asked_different_queries_share_no_table(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(toy.root)
+    odd = points_of("toy", load_table("toy"), Committed(toy.root), "demo", [0])
+    for shift, point in enumerate({p.address: p for p in odd}.values()):
+        folder = toy.root / FOLDER / "records" / point.address
+        record(toy, point.address, ranks("whole", 0), shift)
+        table = pq.read_table(folder / "per_user.parquet")
+        table = table.rename_columns([name.replace("_masked", "_unmasked") for name in table.column_names])
+        pq.write_table(table, folder / "per_user.parquet")
+    with pytest.raises(MolarError, match="fpmc and whole were asked different queries"):
+        figures("toy", "demo", SEEDS)
+
+
+def made_up(name: str, data: str) -> Figures:
+    """Figures for every row of a real file, for its looks."""
+    table = load_table(name)
+    rows = []
+    for place, row in enumerate(table.rows_of(data)):
+        values = {metric: [0.21 - place / 1000, 0.22 - place / 1000, 0.215 - place / 1000] for metric in METRICS}
+        paper = table.rows[row].paper.get(table.paper_data(data) or "", {})
+        tested = () if row == table.reference else (Interval(-0.0012, -0.0031, 0.0006, 0.2), 0.2, 0.0004)
+        rows.append(RowFigures(row, [0, 1, 2], [], values, paper, {}, *tested))
+    return Figures(name, table, data, table.reference, False, rows, 6200, 6200, {})
+
+
+NAMES = sorted(path.stem for path in (ROOT / "experiments").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_table_of_the_paper_fits_into_eighty_columns(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    for data in load_table(name).data:
+        text = written(made_up(name, data), "terminal", buckets=False)
+        assert max(map(len, text.splitlines())) <= 80, text
+        assert "…\n" not in text
+
+
+def test_the_best_two_are_marked_and_the_papers_figures_say_whose_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    found = made_up("table5", "demo")
+    markdown, latex = (written(found, format, buckets=False) for format in ("markdown", "latex"))  # type: ignore[arg-type]
+    assert "| Molar | **.2150 ±.0050** | **.2150 ±.0050** |" in markdown
+    assert "| w/o IT | <u>.2140 ±.0050</u> |" in markdown and "| <.001 | .0186 | .0339 |" in markdown
+    assert r"Molar & \textbf{.2150 $\pm$.0050}" in latex and r"95 \%" in latex
+    assert latex.count(r" \\") == 1 + len(found.rows)
+    terminal = written(found, "terminal", buckets=False)
+    assert ".2150 ±.0050¹" in terminal and ".2140 ±.0050²" in terminal
+    said = re.sub(r"\s+", " ", terminal)
+    assert "figures of Molar, arXiv 2412.18176v2, table 5, on PixelRec, not ours and not checked." in said
+    assert "Ours differs: a drawn world" in said
+    cells = main_sheet(found, narrow=True).rows
+    assert [row[1].place for row in cells] == [1, 2, 0, 0, 0, 0]
+
+
+def test_csv_holds_every_metric_for_a_program(found: Figures) -> None:
+    rows = list(csv.DictReader(written(found, "csv", buckets=True).splitlines()))
+    assert [row["row"] for row in rows] == ["whole", "fpmc", "unaligned", "IDs", "huge"]
+    naive = np.mean([ndcg_at(ranks("fpmc", seed), 20).mean() for seed in SEEDS])
+    assert float(rows[1]["ndcg@20"]) == pytest.approx(naive, abs=1e-6)
+    assert rows[4]["ndcg@10"] == "" and rows[4]["seeds"] == "0"
+    assert float(rows[0]["paper recall@10"]) == 0.5
+    assert "ndcg@10, 20+ training interactions of the target" in rows[0]
+
+
+def test_the_command_prints_it(toy: Toy) -> None:
+    lines = toy.molar("show", "toy", "--data", "films", "--buckets")
+    assert lines[0] == " A toy" and any(line.startswith(" huge ") and "missing" in line for line in lines)
+    assert max(map(len, lines)) <= 80
+    assert toy.molar("show", "none", status=1) == ["error: no experiment 'none' in experiments/ (there are: toy)"]
+
+
+@pytest.mark.parametrize(("figure", "text"), [(0.0197, ".0197"), (1.0, "1.0000"), (0.0, ".0000"), (None, "-")])
+def test_figures_are_written_as_papers_print_them(figure: float | None, text: str) -> None:
+    assert short(figure) == text
+
+
+def test_every_file_is_on_the_page() -> None:
+    page = (ROOT / "docs" / "experiments.md").read_text("utf-8")
+    assert [name for name in NAMES if f"`{name}`" not in page] == []
+    assert Path(ROOT / "experiments").is_dir()

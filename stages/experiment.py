@@ -19,6 +19,7 @@ app = typer.Typer(help="Tables of rows, each a set of params: compute and compar
 Name = Annotated[str, typer.Argument(help="File name in experiments/, without .yaml.")]
 Data = Annotated[str | None, typer.Option(help="One of the file's data sets; without it the first.")]
 Seeds = Annotated[int, typer.Option(min=1, help="Seeds 0, 1, ... of every row.")]
+ShownSeeds = Annotated[int | None, typer.Option(min=1, help="Seeds 0, 1, ... alone; without it all that are there.")]
 Only = Annotated[list[str] | None, typer.Option("--only", metavar="ROW", help="These rows; may be repeated.")]
 KeepGoing = Annotated[bool, typer.Option("--keep-going", help="Leave out rows that fail or lack a model.")]
 Against = Annotated[str | None, typer.Option(metavar="ROW", help="Test the others against this row.")]
@@ -51,7 +52,7 @@ def run(name: Name, seeds: Seeds = 3, only: Only = None, keep_going: KeepGoing =
 @command
 def show(
     name: Name,
-    seeds: Seeds = 3,
+    seeds: ShownSeeds = None,
     against: Against = None,
     data: Data = None,
     format: Format = "terminal",
@@ -61,7 +62,7 @@ def show(
     from pipeline.experiments.figures import figures
     from pipeline.experiments.formats import written
 
-    print(written(figures(name, data, range(seeds), against), format, buckets), end="")
+    print(written(figures(name, data, range(seeds) if seeds else None, against), format, buckets), end="")
 
 
 def main() -> None:

@@ -26,6 +26,7 @@ from pipeline.retrieval.metrics import HISTORY_EDGES, POPULARITY_EDGES, bucket_n
 from pipeline.retrieval.significance import Interval, holm, paired_bootstrap, sign_flip
 
 FLIPS, RESAMPLES = 10_000, 2_000
+MOST_SEEDS = 20  # that are looked for
 BUCKETS = {"training interactions of the target": POPULARITY_EDGES, "items of history": HISTORY_EDGES}
 
 
@@ -49,7 +50,7 @@ class Queries:
 
 @dataclass(frozen=True)
 class RowFigures:
-    """A row: per metric one figure a seed; `seeds` are there, `absent` are not."""
+    """A row: per metric one figure a seed; `seeds` are there, `absent` are those that only other rows have."""
 
     row: str
     seeds: list[int]
@@ -84,22 +85,27 @@ class Figures:
     bucket_sizes: dict[str, list[int]]  # queries of each bucket
 
 
-def figures(name: str, data: str | None, seeds: Sequence[int], against: str | None = None) -> Figures:
-    """Of every row that applies to the data set, those without a record included. Raises MolarError: the file, a row or
-    data set that it does not have, records that do not go together."""
+def figures(
+    name: str, data: str | None = None, seeds: Sequence[int] | None = None, against: str | None = None
+) -> Figures:
+    """Of every row that applies to the data set, those without a record included; of all seeds unless some are named.
+
+    Raises MolarError: the file, a row or data set that it does not have, records that do not go together.
+    """
     table, committed = load_table(name), Committed(Path.cwd())
     data = data or next(iter(table.data))
     reference = against or table.reference
     chosen_rows(name, table, data, [reference])
-    points = points_of(name, table, committed, data, seeds)
+    points = points_of(name, table, committed, data, range(MOST_SEEDS) if seeds is None else seeds)
     runs = _runs(table, committed.root, points)
+    there = sorted({seed for of_row in runs.values() for seed in of_row})
     queries = next((run.queries for of_row in runs.values() for run in of_row.values()), None)
     for row, of_row in runs.items():
         for run in of_row.values():
             if queries is not None and not run.queries.same(queries):
                 first = next(iter(runs))
                 raise MolarError(f"{name}: {row} and {first} were asked different queries: they cannot share a table")
-    rows = [_row(row, table, data, seeds, runs.get(row, {})) for row in table.rows_of(data)]
+    rows = [_row(row, table, data, there, runs.get(row, {})) for row in table.rows_of(data)]
     users = len(np.unique(queries.users_Q)) if queries else 0
     return Figures(
         name=name,

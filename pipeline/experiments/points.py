@@ -24,14 +24,16 @@ class Point:
     row: str
     data: str
     seed: int
-    document: Any  # its params.yaml, comments kept
+    document: Any  # params.yaml of its row, comments kept and the seed not yet set
     values: dict[str, Any]  # the same as plain values
     address: str  # <digest of code>-<digest of params>
 
     @property
     def text(self) -> str:
         """Of its params.yaml."""
-        return text_of(self.document)
+        document = deepcopy(self.document)
+        document["seed"] = self.seed
+        return text_of(document)
 
     def __str__(self) -> str:
         return f"{self.row}, seed {self.seed}"
@@ -86,10 +88,8 @@ def _points(
     code = committed.code_digest(values)
     points = []
     for seed in seeds:
-        own = deepcopy(document)
-        own["seed"] = seed
         seeded = values | {"seed": seed}
-        points.append(Point(row, data, seed, own, seeded, f"{code}-{committed.params_digest(seeded)}"))
+        points.append(Point(row, data, seed, document, seeded, f"{code}-{committed.params_digest(seeded)}"))
     return points
 
 

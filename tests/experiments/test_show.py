@@ -67,7 +67,7 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> Toy:
 @pytest.fixture
 def found(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> Figures:
     monkeypatch.chdir(toy.root)
-    return figures("toy", "films", SEEDS)
+    return figures("toy", "films")
 
 
 def test_means_and_deviations_are_over_seeds(found: Figures) -> None:
@@ -119,7 +119,7 @@ def test_buckets_are_those_of_an_evaluation(found: Figures) -> None:
 
 def test_another_reference_and_names_that_nothing_has(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(toy.root)
-    against = figures("toy", "films", SEEDS, against="fpmc")
+    against = figures("toy", "films", against="fpmc")
     assert [row.row for row in against.rows if row.difference] == ["whole", "unaligned", "IDs"]
     missing = figures("toy", "films", SEEDS, against="huge")
     assert not any(row.difference for row in missing.rows)
@@ -128,6 +128,11 @@ def test_another_reference_and_names_that_nothing_has(toy: Toy, monkeypatch: pyt
         figures("toy", "films", SEEDS, against="none")
     with pytest.raises(MolarError, match="the row 'huge' does not apply to the data set 'demo'"):
         figures("toy", "demo", SEEDS, against="huge")
+
+
+def test_fewer_seeds_than_there_are(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(toy.root)
+    assert [row.seeds for row in figures("toy", "films", [1]).rows] == [[1], [1], [1], [1], []]
 
 
 def test_nothing_computed_is_a_table_of_missing_rows(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:

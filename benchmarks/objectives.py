@@ -52,8 +52,8 @@ VARIANTS: dict[str, dict[str, object]] = {
     "contrast, modalities": variant(CONTRAST, CONTRAST, CONTRAST, MODALITIES),
     "both": variant(BOTH, BOTH, BOTH, 0),
     "both, modalities": variant(BOTH, BOTH, BOTH, MODALITIES),
-    "third": variant(BOTH, BOTH, BOTH, MODALITIES) | {"finetune_mirm.objectives.contrast": 0.3},
-    "tenth": variant(BOTH, BOTH, BOTH, MODALITIES) | {"finetune_mirm.objectives.contrast": 0.1},
+    "both, contrast .3, modalities": variant(BOTH, BOTH, BOTH, MODALITIES) | {"finetune_mirm.objectives.contrast": 0.3},
+    "both, contrast .1, modalities": variant(BOTH, BOTH, BOTH, MODALITIES) | {"finetune_mirm.objectives.contrast": 0.1},
     "untuned": {"finetune_mirm.tuning": "none"},
 }
 SHORT: dict[str, dict[str, object]] = {

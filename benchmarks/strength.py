@@ -6,8 +6,8 @@
     ... --report                                                              the tables of what has been run
 
 The budget of every model: the twelve named configurations of `GRIDS`, one seed, chosen by validation NDCG@10 in three
-rounds (`ROUNDS`: all get 8 epochs, the better half goes on to 14, of these again the better half to 26); then the best
-one is trained until validation stops improving, with three seeds. The search never ranks a test query.
+rounds (`ROUNDS`: all get 6 epochs, the best four go on to 12, of these the best two to 24); then the best one is
+trained until validation stops improving, with three seeds. The search never ranks a test query.
 
 Every figure is kept under .molar/strength/ as soon as it is there, beside the checkpoint it came from, so a killed run
 goes on; CPU seconds are right only if none was killed. A figure is taken anew when the params behind it have changed.
@@ -29,9 +29,9 @@ from pipeline.catalog.catalogue import Sequences
 from pipeline.params import Params, check
 
 RESULTS = Path(".molar/strength")
-ROUNDS = ((8, 12), (14, 6), (26, 3))  # epochs that a configuration has had by then, configurations that get them
+ROUNDS = ((6, 12), (12, 4), (24, 2))  # epochs that a configuration has had by then, configurations that get them
 SEEDS = 3
-MAX_EPOCHS, PATIENCE = 60, 12  # of the winner
+MAX_EPOCHS, PATIENCE = 60, 8  # of the winner
 
 Overrides = Mapping[str, object]  # keys below train_teacher; all else is the preset's
 
@@ -150,8 +150,12 @@ class Runs:
         self.directory = RESULTS / data / model
 
     def validation(self, name: str, epochs: int) -> float:
-        """Best validation NDCG@10 within so many epochs of the search."""
-        return self._run(name, 0, configured(self.preset, self.model, GRIDS[self.model][name], epochs, epochs))["valid"]
+        """Best validation NDCG@10 within so many epochs."""
+        return self.searched(name, epochs)["valid"]
+
+    def searched(self, name: str, epochs: int) -> dict[str, float]:
+        """A configuration of the search after so many epochs, which go on from those of the round before."""
+        return self._run(name, 0, configured(self.preset, self.model, GRIDS[self.model][name], epochs, epochs))
 
     def final(self, name: str, seed: int) -> dict[str, float]:
         """A seed of the winner, and its test metrics; seed 0 goes on from where the search left it."""
@@ -171,7 +175,9 @@ class Runs:
         before = self._earlier(scratch, told)
         start = time.process_time()
         model, state = trained(params, self.sequences, seed, scratch)
-        results = {"valid": state.best_ndcg, "epoch": state.best_epoch, "epochs": state.epoch}
+        assert state.curve is not None
+        curve = [row["ndcg@10"] for row in state.curve][: params.train_teacher.training.max_epochs]  # it may know more
+        results = {"valid": max(curve), "epoch": 1 + curve.index(max(curve)), "epochs": len(curve)}
         if test:
             results |= tested(model, self.sequences)
         results["cpu s"] = before + time.process_time() - start
@@ -203,6 +209,11 @@ def _line(results: Mapping[str, float]) -> str:
     return ", ".join(f"{key} {value:.4g}" for key, value in results.items() if not key.endswith(" se"))
 
 
+def _figure(values: float | list[float]) -> str:
+    """A (mean) metric as the tables write it: .1234"""
+    return f"{np.mean(values):.4f}".lstrip("0")
+
+
 def grid_table(runs: Runs) -> None:
     """Validation NDCG@10 of every configuration by the round it reached."""
     print(f"\n| {runs.model} | changed | {' | '.join(f'{epochs} epochs' for epochs, _ in ROUNDS)} | best epoch |")
@@ -218,15 +229,14 @@ def grid_table(runs: Runs) -> None:
     winner = search(list(grid), validation)
     for name in sorted(grid, key=lambda name: (-len(reached[name]), -reached[name][-1])):
         last = ROUNDS[len(reached[name]) - 1][0]
-        params = configured(runs.preset, runs.model, grid[name], last, last)
         changed = ", ".join(f"{k.split('.')[-1]} {v}" for k, v in grid[name].items() if base.get(k) != v)
-        cells = [f"{value:.4f}" for value in reached[name]] + [""] * (len(ROUNDS) - len(reached[name]))
-        epoch = runs._run(name, 0, params)["epoch"]
+        cells = [_figure(value) for value in reached[name]] + [""] * (len(ROUNDS) - len(reached[name]))
+        epoch = runs.searched(name, last)["epoch"]
         print(f"| {f'**{name}**' if name == winner else name} | {changed} | {' | '.join(cells)} | {epoch} |")
 
 
 def result_table(data: str, everything: list[Runs]) -> None:
-    """The winners over three seeds, and the peers."""
+    """The winners: mean over three seeds (standard deviation over seeds; standard error over users), and the peers."""
     print(
         "\n| model | configuration | NDCG@10, masked | Recall@10, masked | NDCG@10 | Recall@10 | validation | CPU s |\n"
         f"|{'---|' * 8}"
@@ -235,17 +245,17 @@ def result_table(data: str, everything: list[Runs]) -> None:
         name = search(list(GRIDS[runs.model]), runs.validation)
         rows = [runs.final(name, seed) for seed in range(SEEDS)]
         cells = [
-            f"{np.mean([r[m] for r in rows]):.4f} (seeds {np.std([r[m] for r in rows], ddof=1):.4f}, "
-            f"users {np.mean([r[f'{m} se'] for r in rows]):.4f})"
+            f"{_figure([r[m] for r in rows])} ({_figure(np.std([r[m] for r in rows], ddof=1))}; "
+            f"{_figure([r[f'{m} se'] for r in rows])})"
             for m in METRICS
         ]
-        valid = f"{np.mean([r['valid'] for r in rows]):.4f} masked"
+        valid = f"{_figure([r['valid'] for r in rows])} {'masked' if runs.preset.protocol.mask_seen else 'unmasked'}"
         seconds = f"{np.mean([r['cpu s'] for r in rows]):.0f}"
         epochs = ", ".join(f"{r['epoch']:.0f}" for r in rows)
-        print(f"| {runs.model} | {name}; best epochs {epochs} | {' | '.join(cells)} | {valid} | {seconds} |")
+        print(f"| **{runs.model}** | {name}; best epochs {epochs} | {' | '.join(cells)} | {valid} | {seconds} |")
         if runs.model in PEERS[data]:
             words, figures = PEERS[data][runs.model]
-            *test, valid_peer = ["" if figure is None else f"{figure:.4f}" for figure in figures]
+            *test, valid_peer = ["" if figure is None else _figure(figure) for figure in figures]
             print(f"| | peer: {words} | {' | '.join(test)} | {valid_peer and f'{valid_peer} unmasked'} | |")
 
 

@@ -45,8 +45,9 @@ def test_every_round_is_for_the_best_of_the_last_by_validation() -> None:
 
 
 def test_a_later_round_decides_alone_and_the_first_of_equals_wins() -> None:
-    late = {"c0": 0.0, "c1": 1.0, "c2": 1.0}
-    assert search([f"c{i}" for i in range(12)], lambda name, at: late.get(name, -1.0) if at == 26 else 0.0) == "c1"
+    names = [f"c{i}" for i in range(12)]
+    assert search(names, lambda name, at: float(name == "c1" if at == ROUNDS[-1][0] else name == "c0")) == "c1"
+    assert search(names, lambda name, at: 0.0) == "c0"
 
 
 class _NoTest:
@@ -61,7 +62,7 @@ def test_the_search_never_ranks_a_test_query(tmp_path, monkeypatch: pytest.Monke
     done: list[tuple[str, int, int]] = []
 
     class State:
-        best_ndcg, best_epoch, epoch = 0.1, 3, 8
+        curve = [{"ndcg@10": 0.1}, {"ndcg@10": 0.2}]  # noqa: RUF012
 
     def trained(params: Params, sequences: object, seed: int, scratch) -> tuple[None, State]:
         done.append((params.train_teacher.model, seed, params.train_teacher.training.max_epochs))
@@ -77,11 +78,11 @@ def test_the_search_never_ranks_a_test_query(tmp_path, monkeypatch: pytest.Monke
     with pytest.raises(AssertionError, match="test queries"):
         runs.final(winner, 0)
     done.clear()
-    Runs("ml-100k", "fpmc", preset, None).validation(winner, 26)
+    Runs("ml-100k", "fpmc", preset, None).validation(winner, ROUNDS[-1][0])
     assert not done
     changed = preset.model_copy(update={"protocol": preset.protocol.model_copy(update={"max_history": 20})})
-    Runs("ml-100k", "fpmc", changed, _NoTest()).validation(winner, 26)  # type: ignore[arg-type]
-    assert done == [("fpmc", 0, 26)]
+    Runs("ml-100k", "fpmc", changed, _NoTest()).validation(winner, ROUNDS[-1][0])  # type: ignore[arg-type]
+    assert done == [("fpmc", 0, ROUNDS[-1][0])]
     assert (
         len(list((tmp_path / "ml-100k" / "fpmc" / f"{winner}-0").glob("*.json"))) == 1
     )  # the others were of other params

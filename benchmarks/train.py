@@ -104,7 +104,7 @@ def recbole(python: Path, sequences: Sequences, epochs: int) -> Iterator[Epoch]:
 
 
 def ours(preset: Params, sequences: Sequences, goal: float, most: int) -> Iterator[Epoch]:
-    """Our epochs until one reaches the goal, or `most`; each goes on from the checkpoint of the last, at little cost."""
+    """Our epochs until one reaches the goal, or `most`; each goes on from the checkpoint of the last."""
     protocol = preset.protocol.model_copy(update={"max_history": HISTORY, "mask_seen": False})
     preset = preset.model_copy(update={"protocol": protocol})
     with tempfile.TemporaryDirectory() as scratch:

@@ -1,6 +1,6 @@
 """How strong are the ID models, each tuned with the same budget? FPMC, GRU4Rec and SASRec on real data.
 
-    MOLAR_REAL_DATA=... python -m benchmarks.strength ml-100k                 about an hour of one thread
+    MOLAR_REAL_DATA=... python -m benchmarks.strength ml-100k                 about an hour and a quarter of one thread
     MOLAR_REAL_DATA=... python -m benchmarks.strength ml-100k --models fpmc   one model: about ten minutes
     MOLAR_REAL_DATA=... python -m benchmarks.strength ml-1m                   many hours; not run yet
     ... --report                                                              the tables of what has been run
@@ -107,7 +107,7 @@ GRIDS: dict[str, dict[str, Overrides]] = {
 }
 
 # Test NDCG@10 and Recall@10 masked, then unmasked, and validation NDCG@10 (unmasked), measured on another machine with
-# RecBole 1.2.1 or a script of few lines, one seed each; None: not measured. ml-100k: RecBole's split, whose order of
+# RecBole 1.2.1 or a plain script, one seed each; None: not measured. ml-100k: RecBole's split, whose order of
 # equal times differs a little from ours (4 of 943 users have another test item), history 50. ml-1m: ratings of 4 and 5.
 PEERS: dict[str, dict[str, tuple[str, list[float | None]]]] = {
     "ml-100k": {

@@ -1,0 +1,37 @@
+"""benchmarks/train.py: what RecBole is given is what ours trains on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.train import first_users, write_inter
+from pipeline.catalog.catalogue import Sequences
+
+SEQUENCES = Sequences(
+    user_ids=["a", "b"],
+    items=np.array([3, 1, 2, 0, 1, 3, 2], np.int32),
+    timestamps=np.array([5, 5, 5, 9, 1, 2, 3], np.int64),  # equal times, whose order is the file's
+    offsets=np.array([0, 4, 7], np.int64),
+    train_end=np.array([2, 1], np.int32),
+    valid_end=np.array([3, 2], np.int32),
+    num_items=4,
+    num_warm=4,
+)
+
+
+def test_recbole_gets_every_item_in_its_order(tmp_path: Path) -> None:
+    write_inter(SEQUENCES, tmp_path)
+    head, *rows = (tmp_path / "interactions" / "interactions.inter").read_text().splitlines()
+    assert head == "user_id:token\titem_id:token\ttimestamp:float"
+    assert [tuple(map(int, row.split("\t"))) for row in rows] == [
+        (0, 3, 0), (0, 1, 1), (0, 2, 2), (0, 0, 3), (1, 1, 0), (1, 3, 1), (1, 2, 2)
+    ]  # fmt: skip
+
+
+def test_the_first_users_keep_their_split() -> None:
+    one = first_users(SEQUENCES, 1)
+    assert len(one) == 1 and list(one.history(0)) == [3, 1, 2, 0]
+    assert list(one.queries("validation").target) == [2] and list(one.queries("test").target) == [0]
+    assert first_users(SEQUENCES, 0) is SEQUENCES

@@ -18,12 +18,12 @@ from typing import Annotated
 import numpy as np
 import torch
 import typer
-from ruamel.yaml import YAML
 
 from pipeline import artifacts
 from pipeline.catalog.build import build as build_catalog
 from pipeline.catalog.catalogue import Sequences, open_sequences
 from pipeline.params import Params, check
+from pipeline.params.document import apply, plain, read
 from pipeline.recommender.duorec import Views
 from pipeline.recommender.fit import Progress, fit
 from pipeline.recommender.grid import Recommender, build, spec_of
@@ -31,15 +31,14 @@ from pipeline.recommender.objective import Objective
 from pipeline.retrieval.metrics import ndcg_at, recall_at
 from pipeline.retrieval.rank import target_ranks
 from pipeline.retrieval.significance import standard_error
-from stages.preset import PRESETS, apply
+from stages.preset import PRESETS
 
 
 def preset_params(name: str) -> Params:
     """params.yaml with presets/<name>.yaml laid over it."""
-    yaml = YAML(typ="safe")
-    values = yaml.load(Path("params.yaml"))
-    apply(values, yaml.load(PRESETS / f"{name}.yaml"))
-    return check(values, f"{PRESETS / name}.yaml")
+    document, path = read(Path("params.yaml")), PRESETS / f"{name}.yaml"
+    apply(document, read(path))
+    return check(plain(document), str(path))
 
 
 def real_sequences(name: str, params: Params) -> Sequences:

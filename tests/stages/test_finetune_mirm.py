@@ -55,7 +55,8 @@ def test_a_preview_trains_nothing_and_writes_pictures_alone(project, capsys):
     before = {path for path in Path().rglob("*") if path.is_file()}
     finetune_mirm.main(preview=2)
     shown = capsys.readouterr().out
-    assert shown.count("<|item_emb|>") == shown.count("<|im_end|>") == 4, "two examples of each of two tasks"
+    assert shown.count("<|im_end|>") == 4, "two answers of each of two tasks"
+    assert shown.count("<|item_emb|>") == 4 + 2 * (2 + 2 + 2), "and two pairs of each, and of modalities"
     made = {path for path in Path().rglob("*") if path.is_file()} - before
     assert made and all(path.parent == Path(".molar/preview") for path in made)
     assert all(f"[{path}]" in shown.replace("\n", " ") for path in made)

@@ -53,7 +53,9 @@ def test_the_table_stands_before_and_after_conditioning(shop, capsys):
 def test_gallery_and_map_are_written(shop, capsys):
     look.main(gallery=Path("g.html"), plot=Path("m.html"))
     gallery, item_map = Path("g.html").read_text(), Path("m.html").read_text()
-    assert gallery.count("<section>") == 4 and gallery.count("<li>") == 12  # all others, where ten are not there
+    assert (
+        gallery.count('<section class="near">') == 4 and gallery.count("<li>") == 12
+    )  # all others, where ten are not there
     assert gallery.count('class="cold"') == 4 and "cosine 1.000" in gallery
     assert item_map.count("<circle") == 4 and "coloured by brand" in item_map
     assert "<script" not in gallery + item_map
@@ -65,7 +67,7 @@ def test_gallery_and_map_are_written(shop, capsys):
 
 def test_named_items_are_the_gallery(shop):
     look.main(gallery=Path("g.html"), items=["cup, a"], k=2)
-    sections = Path("g.html").read_text().split("<section>")[1:]
+    sections = Path("g.html").read_text().split('<section class="near">')[1:]
     assert ["Cup" in sections[0].split("<ol")[0], "Apple" in sections[1].split("<ol")[0]] == [True, True]
     assert [section.count("<li>") for section in sections] == [2, 2]
 

@@ -27,6 +27,7 @@ import typer
 from benchmarks.teacher import preset_params, real_sequences, tested, trained
 from pipeline.catalog.catalogue import Sequences
 from pipeline.params import Params, check
+from pipeline.retrieval.metrics import short
 
 RESULTS = Path(".molar/strength")
 ROUNDS = ((6, 12), (12, 4), (24, 2))  # epochs that a configuration has had by then, configurations that get them
@@ -209,11 +210,6 @@ def _line(results: Mapping[str, float]) -> str:
     return ", ".join(f"{key} {value:.4g}" for key, value in results.items() if not key.endswith(" se"))
 
 
-def _figure(values: float | list[float]) -> str:
-    """A (mean) metric as the tables write it: .1234"""
-    return f"{np.mean(values):.4f}".lstrip("0")
-
-
 def grid_table(runs: Runs) -> None:
     """Validation NDCG@10 of every configuration by the round it reached."""
     print(f"\n| {runs.model} | changed | {' | '.join(f'{epochs} epochs' for epochs, _ in ROUNDS)} | best epoch |")
@@ -230,7 +226,7 @@ def grid_table(runs: Runs) -> None:
     for name in sorted(grid, key=lambda name: (-len(reached[name]), -reached[name][-1])):
         last = ROUNDS[len(reached[name]) - 1][0]
         changed = ", ".join(f"{k.split('.')[-1]} {v}" for k, v in grid[name].items() if base.get(k) != v)
-        cells = [_figure(value) for value in reached[name]] + [""] * (len(ROUNDS) - len(reached[name]))
+        cells = [short(value) for value in reached[name]] + [""] * (len(ROUNDS) - len(reached[name]))
         epoch = runs.searched(name, last)["epoch"]
         print(f"| {f'**{name}**' if name == winner else name} | {changed} | {' | '.join(cells)} | {epoch} |")
 
@@ -245,17 +241,19 @@ def result_table(data: str, everything: list[Runs]) -> None:
         name = search(list(GRIDS[runs.model]), runs.validation)
         rows = [runs.final(name, seed) for seed in range(SEEDS)]
         cells = [
-            f"{_figure([r[m] for r in rows])} ({_figure(np.std([r[m] for r in rows], ddof=1))}; "
-            f"{_figure([r[f'{m} se'] for r in rows])})"
+            f"{short(np.mean([r[m] for r in rows]))} ({short(np.std([r[m] for r in rows], ddof=1))}; "
+            f"{short(np.mean([r[f'{m} se'] for r in rows]))})"
             for m in METRICS
         ]
-        valid = f"{_figure([r['valid'] for r in rows])} {'masked' if runs.preset.protocol.mask_seen else 'unmasked'}"
+        valid = (
+            f"{short(np.mean([r['valid'] for r in rows]))} {'masked' if runs.preset.protocol.mask_seen else 'unmasked'}"
+        )
         seconds = f"{np.mean([r['cpu s'] for r in rows]):.0f}"
         epochs = ", ".join(f"{r['epoch']:.0f}" for r in rows)
         print(f"| **{runs.model}** | {name}; best epochs {epochs} | {' | '.join(cells)} | {valid} | {seconds} |")
         if runs.model in PEERS[data]:
             words, figures = PEERS[data][runs.model]
-            *test, valid_peer = ["" if figure is None else _figure(figure) for figure in figures]
+            *test, valid_peer = ["" if figure is None else short(figure) for figure in figures]
             print(f"| | peer: {words} | {' | '.join(test)} | {valid_peer and f'{valid_peer} unmasked'} | |")
 
 

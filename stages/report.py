@@ -12,7 +12,8 @@ from __future__ import annotations
 import csv
 import json
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -26,8 +27,7 @@ if TYPE_CHECKING:
 
     from pipeline.artifacts import Artifact
     from pipeline.catalog.catalogue import Items, Queries, Sequences
-    from pipeline.recommender.evaluation import Found
-    from pipeline.recommender.grid import Recommender
+    from pipeline.recommender.score_sum import Ranker
     from pipeline.report.agreement import Agreement
     from pipeline.report.run_page import Example
 
@@ -54,8 +54,6 @@ def main(
     seed: Annotated[int, typer.Option(min=0, help="of whatever is drawn")] = 0,
 ) -> None:
     """Write the report of the run that lies under data/."""
-    import numpy as np
-
     from pipeline import artifacts
     from pipeline.catalog.catalogue import open_items, open_sequences
     from pipeline.device import pick
@@ -63,9 +61,9 @@ def main(
     from pipeline.mirm.shards import conditioned, read_embeddings
     from pipeline.params import load_params, load_runtime
     from pipeline.progress import say
+    from pipeline.recommender import score_sum
     from pipeline.recommender.grid import load_recommender
     from pipeline.report import gallery, geometry, run_page, scatter
-    from pipeline.retrieval.rank import top_k
 
     if not out.parent.is_dir():
         raise MolarError(f"{out} cannot be written: there is no folder {out.parent}")
@@ -76,28 +74,27 @@ def main(
     device = str(pick(load_runtime()))
     teacher = load_recommender(read["train_teacher"], None, device)
     dueg = load_recommender(read["train_dueg"], read["embed_items"], device)
-    queries, items_ND = sequences.queries("test"), dueg.item_vectors()
-    candidates_N = dueg.rankable & (np.arange(sequences.num_items) < sequences.num_warm)  # what evaluate ranks
-    ranks = _ranks(read["evaluate"].file("per_user.parquet"), report["headline"], sequences, queries)
-
-    def listed(histories: list[np.ndarray], users: np.ndarray) -> Found:
-        seen = histories if report["headline"] == "masked" else None
-        return top_k(dueg.user_vectors(histories, users), items_ND, LIST, seen, candidates_N)
+    mix = score_sum.read(read["build_index"])
+    name, served = ("sum", score_sum.Summed(teacher, dueg, mix)) if mix else ("dueg", dueg)
+    queries = sequences.queries("test")
+    ranks_Q = _ranks(read["evaluate"].file("per_user.parquet"), f"{name}_{report['headline']}", sequences, queries)
+    drawn = _drawn(queries, ranks_Q, examples, seed)
+    shown = _examples(items, sequences, drawn, served, masked=report["headline"] == "masked")
 
     raw_ND, conditioned_ND = read_embeddings(read["embed_items"]), conditioned(read["embed_items"])
     attribute = by or scatter.telling_attribute(items.attributes)
     values = scatter.attribute_values(items.attributes, attribute) if attribute else [None] * sequences.num_items
     names = [title or item_id for title, item_id in zip(items.titles, items.item_ids, strict=True)]
     dots = geometry.sample(sequences.num_items, seed, DOTS)
-    drawn = gallery.spread(sequences.training_counts(), ROWS, seed)
+    shelf = gallery.spread(sequences.training_counts(), ROWS, seed)
     near = gallery.rows(
-        items, drawn, *geometry.neighbours(conditioned_ND, drawn, 10), sequences.training_counts(), sequences.num_warm
+        items, shelf, *geometry.neighbours(conditioned_ND, shelf, 10), sequences.training_counts(), sequences.num_warm
     )
-    system = report["test"][report["headline"]]["systems"]["dueg"]
+    system = report["test"][report["headline"]]["systems"][name]
     sections = {
-        "Comparison": run_page.comparison(report),
+        "Comparison": run_page.comparison(report, name),
         "Who is served": run_page.buckets(report),
-        "Users": run_page.examples(_examples(items, sequences, queries, ranks, listed, examples, seed)),
+        "Users": run_page.examples(shown),
         "Training": run_page.training(_validation(read), _losses(read["finetune_mirm"])),
         "Alignment": run_page.alignment(_agreements(sequences, teacher, dueg, conditioned_ND, seed)),
         "Map of the items": scatter.svg(scatter.project(raw_ND), names, attribute, values, dots),
@@ -110,60 +107,73 @@ def main(
         ),
     }
     data = Path(params.ingest.path).name
-    title = f"Molar on {data}: NDCG@10 {system['ndcg@10']:.4f}, Recall@10 {system['recall@10']:.4f}"
+    title = f"Molar on {data}, {name}: NDCG@10 {system['ndcg@10']:.4f}, Recall@10 {system['recall@10']:.4f}"
     page = run_page.page(title, sections)
     out.write_text(page, "utf-8")
     say(f"report: {len(page.encode()) / 1e6:.1f} MB -> {out}")
 
 
-def _ranks(path: Path, headline: str, sequences: Sequences, queries: Queries) -> np.ndarray:
-    """(Q,) rank of each test query's target by the user model, from 0, as evaluate saved it."""
+def _ranks(path: Path, column: str, sequences: Sequences, queries: Queries) -> np.ndarray:
+    """(Q,) rank of each test query's target, from 0, as evaluate saved it."""
     import pyarrow.parquet as pq
 
     from pipeline.errors import MolarError
 
-    table = pq.read_table(path, columns=["user_id", f"dueg_{headline}"])
+    table = pq.read_table(path, columns=["user_id", column])
     if table["user_id"].to_pylist() != [sequences.user_ids[user] for user in queries.user]:
         raise MolarError(f"{path} and {CATALOG} are not of one run: run `dvc repro evaluate`")
-    ranks_Q: np.ndarray = table[f"dueg_{headline}"].to_numpy()
+    ranks_Q: np.ndarray = table[column].to_numpy()
     return ranks_Q
 
 
+def _drawn(queries: Queries, ranks_Q: np.ndarray, number: int, seed: int) -> tuple[Queries, np.ndarray]:
+    """`number` queries drawn at random with their ranks, half of them with the target in the list, if there are any."""
+    import numpy as np
+
+    order_Q = np.random.default_rng(seed).permutation(len(queries))
+    hits, misses = order_Q[ranks_Q[order_Q] < LIST], order_Q[ranks_Q[order_Q] >= LIST]
+    chosen = np.concatenate([hits[: -(-number // 2)], misses[: number // 2]])
+    return _some(queries, chosen), ranks_Q[chosen]
+
+
+def _some(queries: Queries, chosen: np.ndarray) -> Queries:
+    return replace(queries, user=queries.user[chosen], end=queries.end[chosen], target=queries.target[chosen])
+
+
 def _examples(
-    items: Items,
-    sequences: Sequences,
-    queries: Queries,
-    ranks_Q: np.ndarray,
-    listed: Callable[[list[np.ndarray], np.ndarray], Found],
-    number: int,
-    seed: int,
+    items: Items, sequences: Sequences, drawn: tuple[Queries, np.ndarray], served: Ranker, masked: bool
 ) -> list[Example]:
-    """Test queries drawn at random, half of them with the target in the list, as far as there are any."""
+    """The queries with their history, the list of the system that is served, and the target."""
     import numpy as np
 
     from pipeline.report.recommendation import cards
     from pipeline.report.run_page import Example
+    from pipeline.retrieval.rank import top_k
 
-    order_Q = np.random.default_rng(seed).permutation(len(queries))
-    hits, misses = order_Q[ranks_Q[order_Q] < LIST], order_Q[ranks_Q[order_Q] >= LIST]
-    chosen = [*hits[: -(-number // 2)], *misses[: number // 2]]
-    shown = []
-    for query in chosen:
-        user = int(queries.user[query])
-        history = sequences.history(user, int(queries.end[query]))
-        found_1K, scores_1K = listed([history], np.array([user]))
-        real = found_1K[0] >= 0
-        target = int(queries.target[query])
-        shown.append(
-            Example(
-                sequences.user_ids[user],
-                cards(items, history[-HISTORY:].tolist(), None, pictures=True),
-                cards(items, found_1K[0][real].tolist(), scores_1K[0][real].tolist(), pictures=True),
-                cards(items, [target], None, pictures=True)[0],
-                int(ranks_Q[query]) + 1,
-            )
+    queries, ranks_Q = drawn
+    histories = queries.histories(sequences)
+    if not histories:
+        return []
+    candidates_N = served.rankable & (np.arange(sequences.num_items) < sequences.num_warm)  # what evaluate ranks
+    found_QK, scores_QK = top_k(
+        served.user_vectors(histories, queries.user),
+        served.item_vectors(),
+        LIST,
+        histories if masked else None,
+        candidates_N,
+    )
+    return [
+        Example(
+            sequences.user_ids[user],
+            cards(items, history[-HISTORY:].tolist(), None, pictures=True),
+            cards(items, found_K[found_K >= 0].tolist(), scores_K[found_K >= 0].tolist(), pictures=True),
+            cards(items, [int(target)], None, pictures=True)[0],
+            int(rank) + 1,
         )
-    return shown
+        for user, history, found_K, scores_K, target, rank in zip(
+            queries.user, histories, found_QK, scores_QK, queries.target, ranks_Q, strict=True
+        )
+    ]
 
 
 def _validation(read: Mapping[str, Artifact]) -> dict[str, list[tuple[float, float]]]:
@@ -187,24 +197,24 @@ def _losses(mirm: Artifact) -> dict[str, list[tuple[float, float]]]:
 
 
 def _agreements(
-    sequences: Sequences, teacher: Recommender, dueg: Recommender, embeddings_ND: np.ndarray, seed: int
+    sequences: Sequences, teacher: Ranker, dueg: Ranker, embeddings_ND: np.ndarray, seed: int
 ) -> dict[str, Agreement]:
     """What the user model's vector tells of the teacher's, beside what no user model tells."""
     import numpy as np
 
     from pipeline.report.agreement import agreement
+    from pipeline.report.geometry import sample
 
     queries = sequences.queries("test")
     if len(queries) < 4:
         return {}
-    some = np.sort(np.random.default_rng(seed).permutation(len(queries))[:USERS])
-    histories = [sequences.history(int(queries.user[q]), int(queries.end[q])) for q in some]
-    users = queries.user[some]
-    teacher_UE = teacher.user_vectors(histories, users)
+    queries = _some(queries, sample(len(queries), seed, USERS))
+    histories = queries.histories(sequences)
+    teacher_UE = teacher.user_vectors(histories, queries.user)
     plain_UD = np.stack([embeddings_ND[history].mean(axis=0) for history in histories])
     return {
         "the mean of the history's item embeddings": agreement(plain_UD, teacher_UE, seed),
-        "the user model": agreement(dueg.user_vectors(histories, users), teacher_UE, seed),
+        "the user model": agreement(dueg.user_vectors(histories, queries.user), teacher_UE, seed),
     }
 
 

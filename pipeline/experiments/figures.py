@@ -9,7 +9,7 @@ mean and are never counted as more users.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -155,11 +155,11 @@ def _row(row: str, table: Table, data: str, seeds: Sequence[int], runs: Mapping[
     ranks = [runs[seed].ranks_Q for seed in there]
     values = {metric: [float(_at(metric, ranks_Q).mean()) for ranks_Q in ranks] for metric in METRICS}
     buckets: dict[str, list[float]] = {}
-    for kind, edges in BUCKETS.items() if there else ():
-        bucket_Q = runs[there[0]].queries.buckets[kind]
+    if there:
         value_Q = _averaged(runs, there)
-        inside = [value_Q[bucket_Q == b] for b in range(len(edges))]
-        buckets[kind] = [float(values.mean()) if len(values) else float("nan") for values in inside]
+        for kind, bucket_Q in runs[there[0]].queries.buckets.items():
+            inside = [value_Q[bucket_Q == b] for b in range(len(BUCKETS[kind]))]
+            buckets[kind] = [float(found.mean()) if len(found) else float("nan") for found in inside]
     paper = table.rows[row].paper.get(table.paper_data(data) or "", {})
     absent = [seed for seed in seeds if seed not in runs]
     return RowFigures(row, there, absent, values, paper, buckets)
@@ -188,15 +188,9 @@ def _tested(rows: list[RowFigures], runs: Mapping[str, Mapping[int, Run]], refer
         found[row.row] = interval, sign_flip(ours, theirs, users_Q, FLIPS)
     adjusted = holm({row: p for row, (_, p) in found.items()})
     return [
-        RowFigures(
-            row.row,
-            row.seeds,
-            row.absent,
-            row.values,
-            row.paper,
-            row.buckets,
-            *((found[row.row][0], found[row.row][1], adjusted[row.row]) if row.row in found else ()),
-        )
+        replace(row, difference=found[row.row][0], p=found[row.row][1], p_holm=adjusted[row.row])
+        if row.row in found
+        else row
         for row in rows
     ]
 

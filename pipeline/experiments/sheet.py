@@ -6,9 +6,8 @@ import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from pipeline.experiments.figures import Figures, RowFigures, names_of_buckets
+from pipeline.retrieval.metrics import short
 
 MISSING = "missing"
 
@@ -118,13 +117,6 @@ def _over(seeds: Sequence[int]) -> str:
 
 def wrapped(lines: Sequence[str], width: int = 79) -> str:
     return "\n".join(textwrap.fill(line, width, initial_indent=" ", subsequent_indent="   ") for line in lines)
-
-
-def short(figure: float | None) -> str:
-    """Four decimals without the zero before the point, as papers print them; a dash for none."""
-    if figure is None or np.isnan(figure):
-        return "-"
-    return f"{figure:.4f}".replace("0.", ".", 1) if abs(figure) < 1 else f"{figure:.4f}"
 
 
 def signed(figure: float) -> str:

@@ -24,12 +24,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, ValidationError
-from pydantic_core import ErrorDetails
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
+from pydantic import Field
 
 from pipeline.errors import MolarError
+from pipeline.params import load
 from pipeline.params.section import Section
 
 FOLDER = Path("experiments")
@@ -98,16 +96,7 @@ def load_table(name: str) -> Table:
 
 def parsed(text: str, where: str) -> Table:
     """`text` as a table; errors open with `where` it comes from."""
-    try:
-        values = YAML(typ="safe").load(text)
-    except YAMLError as error:
-        mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
-        line = f" in line {mark.line + 1}" if mark else ""
-        raise MolarError(f"{where} is not valid YAML{line}: {problem or str(error).splitlines()[0]}") from None
-    try:
-        table = Table.model_validate(values)
-    except ValidationError as error:
-        raise MolarError(f"{where}: " + "; ".join(_line(detail) for detail in error.errors())) from None
+    table = load.validated(Table, load.parsed(text, where), where)
     for problem in _unknown_names(table):
         raise MolarError(f"{where}: {problem}")
     return table
@@ -137,21 +126,3 @@ def _unknown_names(table: Table) -> list[str]:
         if "seed" in entry.set
     ]
     return problems
-
-
-def _line(detail: ErrorDetails) -> str:
-    location = [str(part) for part in detail["loc"]]
-    key = ".".join(location) or "the file"
-    if detail["type"] == "extra_forbidden":
-        return f"unknown key {key} (allowed: {_keys_at(location[:-1])})"
-    if detail["type"] == "missing":
-        return f"{key} is missing"
-    if detail["type"] == "model_type":
-        return f"{key} = {detail['input']!r}: should hold keys of {_keys_at(location)}"
-    return f"{key} = {detail['input']!r}: {detail['msg'].replace('Input should be', 'should be')}"
-
-
-def _keys_at(location: list[str]) -> str:
-    """What may stand there."""
-    entries: dict[str, type[Section]] = {"rows": Row, "data": DataSet}
-    return ", ".join((entries[location[0]] if location else Table).model_fields)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
-from ruamel.yaml.error import MarkedYAMLError
+from ruamel.yaml.error import YAMLError
 from ruamel.yaml.nodes import ScalarNode
 from ruamel.yaml.representer import RoundTripRepresenter
 from ruamel.yaml.scalarbool import ScalarBoolean
@@ -32,8 +32,16 @@ def parse(text: str, where: str) -> Any:
     """`text` as a document. Raises MolarError, which opens with `where` the text came from, if it is no YAML."""
     try:
         return _yaml().load(text)
-    except MarkedYAMLError as error:
-        raise MolarError(f"{where} is not valid YAML: {error.problem or error.context}") from None
+    except YAMLError as error:
+        raise no_yaml(error, where) from None
+
+
+def no_yaml(error: YAMLError, where: str) -> MolarError:
+    """What is wrong with a text, and in which line where the parser knows it, as one line."""
+    mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
+    line = f" in line {mark.line + 1}" if mark else ""
+    why = problem or getattr(error, "context", None) or str(error).splitlines()[0]
+    return MolarError(f"{where} is not valid YAML{line}: {why}")
 
 
 def text_of(document: Any) -> str:

@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args, get_origin
 
 from pydantic import Field, ValidationError
 from pydantic_core import ErrorDetails
 from ruamel.yaml import YAML
-from ruamel.yaml.error import MarkedYAMLError
+from ruamel.yaml.error import YAMLError
 
 from pipeline.errors import MolarError
 from pipeline.params.build_index import BuildIndex
 from pipeline.params.demo import Demo
+from pipeline.params.document import no_yaml
 from pipeline.params.embed_items import EmbedItems
 from pipeline.params.evaluate import Evaluate
 from pipeline.params.finetune_mirm import FinetuneMirm
@@ -49,12 +50,15 @@ class Params(Section):
 
 def load_params(path: Path = PARAMS_FILE) -> Params:
     """The validated file. Raises MolarError: no file, no YAML, unknown key, wrong type, impossible combination."""
-    return check(_parsed(path), str(path))
+    try:
+        return check(parsed(path.read_text("utf-8"), str(path)), str(path))
+    except FileNotFoundError:
+        raise MolarError(f"{path} not found: run from the project's root") from None
 
 
 def check(values: Any, where: str) -> Params:
     """`values` as params, if they are a whole and possible set; MolarError opens with `where` they came from."""
-    params = _validated(Params, values, where)
+    params = validated(Params, values, where)
     problem = _impossible(params)
     if problem:
         raise MolarError(f"{where}: {problem}")
@@ -69,20 +73,19 @@ def load_runtime(path: Path = PARAMS_FILE) -> Runtime:
         text = os.environ.get(f"MOLAR_{name.upper()}")
         if text is not None:
             overrides[name] = int(text) if text.isdigit() else text
-    return _validated(Runtime, runtime.model_dump() | overrides, "environment (MOLAR_<KEY>)") if overrides else runtime
+    return validated(Runtime, runtime.model_dump() | overrides, "environment (MOLAR_<KEY>)") if overrides else runtime
 
 
-def _parsed(path: Path) -> Any:
+def parsed(text: str, where: str) -> Any:
+    """Plain values of a YAML text. Raises MolarError, which opens with `where` the text came from, if it is no YAML."""
     try:
-        return YAML(typ="safe").load(path.read_text("utf-8"))
-    except FileNotFoundError:
-        raise MolarError(f"{path} not found: run from the project's root") from None
-    except MarkedYAMLError as error:
-        line = f" in line {error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise MolarError(f"{path} is not valid YAML{line}: {error.problem or error.context}") from None
+        return YAML(typ="safe").load(text)
+    except YAMLError as error:
+        raise no_yaml(error, where) from None
 
 
-def _validated(model: type[S], value: Any, where: str) -> S:
+def validated(model: type[S], value: Any, where: str) -> S:
+    """`value` as a strict model. Raises MolarError: `where`, then every mistake with key, value and what is allowed."""
     try:
         return model.model_validate(value)
     except ValidationError as error:
@@ -109,9 +112,10 @@ def _shown(value: Any) -> str:
 
 
 def _fields_at(model: type[Section], location: tuple[int | str, ...]) -> list[str]:
-    for part in location:
-        model = model.model_fields[str(part)].annotation  # type: ignore[assignment]
-    return list(model.model_fields)
+    found: Any = model
+    for part in location:  # a key of a model, or any name that maps to one
+        found = get_args(found)[1] if get_origin(found) is dict else found.model_fields[str(part)].annotation
+    return list(found.model_fields)
 
 
 def _impossible(params: Params) -> str | None:

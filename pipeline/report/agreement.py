@@ -16,7 +16,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 RIDGE = 1e-3  # of the mean variance of a content dimension
-MOST = 4096  # users looked at: the cosines of the held-out ones are then 4 million
 
 
 @dataclass(frozen=True)
@@ -29,10 +28,10 @@ class Agreement:
 
 
 def agreement(content_UD: NDArray[np.floating], teacher_UE: NDArray[np.floating], seed: int) -> Agreement:
-    """Read the teacher's vectors from the content ones. Raises ValueError for fewer than four users."""
+    """Read the teacher's vectors from the content ones; memory 2 U^2 bytes. Raises ValueError: fewer than four."""
     if len(content_UD) < 4:
         raise ValueError("four users at least: two to fit the map, two to tell apart")
-    order_U = np.random.default_rng(seed).permutation(len(content_UD))[:MOST]
+    order_U = np.random.default_rng(seed).permutation(len(content_UD))
     fitted_F, held_H = np.array_split(order_U, 2)
     one_UD, other_UE = _centred(content_UD, fitted_F), _centred(teacher_UE, fitted_F)
     gram_DD = one_UD[fitted_F].T @ one_UD[fitted_F]

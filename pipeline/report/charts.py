@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
+from pipeline.retrieval.metrics import short
+
 # Paul Tol's "bright" scheme, told apart with any kind of colour vision, on white and on near-black
 COLOURS = ("#4477aa", "#ee6677", "#228833", "#b58900", "#66ccee", "#aa3377", "#888888")
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 480, 270, 52, 10, 10, 38
@@ -51,11 +53,6 @@ class Bar:
     strong: bool = False
 
 
-def figure(number: float) -> str:
-    """Four decimals without the zero before the point, as papers and the stage's own table print them."""
-    return f"{number:.4f}".replace("0.", ".", 1) if abs(number) < 1 else f"{number:.4f}"
-
-
 def bars(label: str, rows: Sequence[Bar]) -> str:
     """Horizontal bars from 0, whiskers over their intervals, the value beside each."""
     top = max((row.high for row in rows), default=0.0) or 1.0
@@ -67,7 +64,7 @@ def bars(label: str, rows: Sequence[Bar]) -> str:
             f'<span>{escape(row.name)}</span><span class="track" aria-hidden="true">'
             f'<span class="bar{strong}" style="display:block;width:{row.value / top:.2%}"></span>'
             f'<span class="whisker" style="left:{low:.2%};width:{high - low:.2%}"></span></span>'
-            f'<span class="number">{figure(row.value)}</span>'
+            f'<span class="number">{short(row.value)}</span>'
         )
     return "\n".join([*parts, "</div>"])
 
@@ -90,8 +87,8 @@ def shaded(caption: str, columns: Sequence[str], rows: Mapping[str, Sequence[flo
 
     def cell(value: float | None) -> str:
         if value is None:
-            return "<td>-</td>"
-        return f'<td class="shaded" style="--share:{max(value, 0) / top:.3f}">{figure(value)}</td>'
+            return f"<td>{short(value)}</td>"
+        return f'<td class="shaded" style="--share:{max(value, 0) / top:.3f}">{short(value)}</td>'
 
     head = "".join(f'<th scope="col">{escape(column)}</th>' for column in columns)
     body = "\n".join(

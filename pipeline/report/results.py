@@ -30,6 +30,7 @@ from pipeline.retrieval.metrics import (
     gini,
     ndcg_at,
     recall_at,
+    short,
     summarise,
 )
 from pipeline.retrieval.ranked import EXPOSED, VARIANTS, Evaluation, Ranked, Variant
@@ -233,17 +234,17 @@ def table(report: Mapping[str, Any], cutoffs: Sequence[int]) -> Table:
         padding=0,  # eighty columns hold it all
     )
     drawn.add_column("system", no_wrap=True)
-    columns = [f"{short}@{k}" for k in cutoffs for short in ("N", "R")]
+    columns = [f"{letter}@{k}" for k in cutoffs for letter in ("N", "R")]
     shown_cold = ["cold\nN@10", "among\ncold"] if cold["cold_among_all"] else []
-    known = {name: short for name, short in (("oracle", "oracle"), ("ceiling", "ceil.")) if name in systems}
-    for column in (*columns[:1], "± SE", *columns[1:], *(f"of\n{short}" for short in known.values()), *shown_cold):
+    known = {name: head for name, head in (("oracle", "oracle"), ("ceiling", "ceil.")) if name in systems}
+    for column in (*columns[:1], "± SE", *columns[1:], *(f"of\n{head}" for head in known.values()), *shown_cold):
         drawn.add_column(column, justify="right", no_wrap=True)
     for name, metrics in systems.items():
-        figures = [_short(metrics[f"{metric}@{k}"]) for k in cutoffs for metric in ("ndcg", "recall")]
-        row = [name, figures[0], _short(metrics["standard_error"]["ndcg@10"]), *figures[1:]]
+        figures = [short(metrics[f"{metric}@{k}"]) for k in cutoffs for metric in ("ndcg", "recall")]
+        row = [name, figures[0], short(metrics["standard_error"]["ndcg@10"]), *figures[1:]]
         row += [f"{metrics['ndcg@10'] / max(systems[top]['ndcg@10'], 1e-12):.0%}" for top in known]
         for part in ("cold_among_all", "cold_among_cold") if shown_cold else ():
-            row.append(_short(cold[part][name]["ndcg@10"]) if name in cold[part] else "-")
+            row.append(short(cold[part][name]["ndcg@10"]) if name in cold[part] else "-")
         drawn.add_row(*row, style="bold" if name == "dueg" else None)
     return drawn
 
@@ -262,14 +263,9 @@ def exposure_table(report: Mapping[str, Any]) -> Table:
     for name, metrics in systems.items():
         share, inequality = (metrics[m] for m in EXPOSURE)
         freed = metrics["debiased"]
-        row = [f"{share:.0%}", _short(inequality), _short(freed["ndcg@10"]), _short(freed["recall@10"])]
+        row = [f"{share:.0%}", short(inequality), short(freed["ndcg@10"]), short(freed["recall@10"])]
         drawn.add_row(name, *row, f"{freed['queries']:,.0f}", style="bold" if name == "dueg" else None)
     return drawn
-
-
-def _short(figure: float) -> str:
-    """Four decimals without the zero before the point, as papers print them."""
-    return f"{figure:.4f}".removeprefix("0")
 
 
 def difference_line(report: Mapping[str, Any]) -> str:

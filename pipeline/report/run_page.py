@@ -14,12 +14,13 @@ from typing import Any
 
 from pipeline.report import charts, gallery, scatter
 from pipeline.report.agreement import Agreement
-from pipeline.report.charts import Bar, figure
+from pipeline.report.charts import Bar
 from pipeline.report.page import document, picture
 from pipeline.report.recommendation import Card
 from pipeline.report.results import ORDER
+from pipeline.retrieval.metrics import short
 
-OURS = "dueg"
+OURS = "dueg"  # what evaluate compares every other system with
 SMOOTHED = 40  # points of a loss curve, each the mean of as many steps
 
 STYLE = (
@@ -63,8 +64,8 @@ def page(title: str, sections: Mapping[str, str]) -> str:
     return document(escape(title), f'<nav aria-label="contents">{contents}</nav>\n<main>{body}</main>', STYLE)
 
 
-def comparison(report: Mapping[str, Any]) -> str:
-    """Every system: bars with 95 % intervals, the table, and the user model against each other one."""
+def comparison(report: Mapping[str, Any], served: str) -> str:
+    """Every system, `served` marked: bars with 95 % intervals, the table, the DUEG against the others."""
     headline = report["headline"]
     test = report["test"][headline]
     parts = [
@@ -72,24 +73,24 @@ def comparison(report: Mapping[str, Any]) -> str:
         f"items of the history are {'out of the ranking' if headline == 'masked' else 'ranked too'}. "
         "Bars: NDCG@10; lines over them: 95 % intervals (1.96 standard errors over users).</p>",
         '<div class="pair">',
-        f"<div><h3>What came next</h3>{charts.bars('NDCG@10 of the test queries', _bars(test['systems']))}</div>",
+        f"<div><h3>What came next</h3>{charts.bars('NDCG@10, test queries', _bars(test['systems'], served))}</div>",
     ]
     if report["cold_among_cold"]:
         cold = report["cold_among_cold"]
-        drawn = charts.bars("NDCG@10 of cold targets among cold items", _bars(cold[headline]["systems"]))
+        drawn = charts.bars("NDCG@10 of cold targets among cold items", _bars(cold[headline]["systems"], served))
         parts.append(f"<div><h3>New items, among {cold['candidates']:,} that nobody was trained on</h3>{drawn}</div>")
     parts.append("</div>")
     cutoffs = sorted(int(key[5:]) for key in next(iter(test["systems"].values())) if key.startswith("ndcg@"))
     metrics = [f"{metric}@{cutoff}" for cutoff in cutoffs for metric in ("ndcg", "recall")]
     rows = {
-        name: [*(figure(of[metric]) for metric in metrics), figure(of["standard_error"]["ndcg@10"])]
+        name: [*(short(of[metric]) for metric in metrics), short(of["standard_error"]["ndcg@10"])]
         for name, of in _ordered(test["systems"])
     }
-    parts.append(charts.table("test queries", ["system", *metrics, "SE of ndcg@10"], rows, OURS))
+    parts.append(charts.table("test queries", ["system", *metrics, "SE of ndcg@10"], rows, served))
     against = {
         pair.replace("-", " - ", 1): [
-            figure(of["ndcg@10"]["mean"]),
-            f"{figure(of['ndcg@10']['low'])} to {figure(of['ndcg@10']['high'])}",
+            short(of["ndcg@10"]["mean"]),
+            f"{short(of['ndcg@10']['low'])} to {short(of['ndcg@10']['high'])}",
             f"{of['ndcg@10']['p_holm']:.3g}",
         ]
         for pair, of in _ordered(test["differences"], f"{OURS}-")
@@ -173,11 +174,11 @@ def _one_cell(rows: Mapping[str, str]) -> dict[str, list[str]]:
     return {name: [value] for name, value in rows.items()}
 
 
-def _bars(systems: Mapping[str, Any]) -> list[Bar]:
+def _bars(systems: Mapping[str, Any], served: str) -> list[Bar]:
     rows = []
     for name, of in _ordered(systems):
         value, error = of["ndcg@10"], 1.96 * of["standard_error"]["ndcg@10"]
-        rows.append(Bar(name, value, value - error, value + error, name == OURS))
+        rows.append(Bar(name, value, value - error, value + error, name == served))
     return rows
 
 

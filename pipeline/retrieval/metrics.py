@@ -120,3 +120,10 @@ def debiased(
         f"recall@{cutoff}": float(weights_Q @ recall_at(ranks_Q, cutoff) / total),
         "queries": float(total**2 / (weights_Q @ weights_Q)),
     }
+
+
+def short(figure: float | None) -> str:
+    """How every table writes a figure: four decimals without the zero before the point; a dash for none and for NaN."""
+    if figure is None or np.isnan(figure):
+        return "-"
+    return f"{figure:.4f}".replace("0.", ".", 1) if abs(figure) < 1 else f"{figure:.4f}"

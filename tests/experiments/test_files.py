@@ -105,8 +105,8 @@ MISTAKES = {
     f"{HEAD}rows: {{a: {{paper: {{P: {{ndcg: 1.0}}}}}}}}\n": (
         "x.yaml: unknown key rows.a.paper.P.ndcg (allowed: ndcg@10, recall@10, ndcg@20, recall@20, ndcg@50, recall@50)"
     ),
-    "- a\n": "x.yaml: the file = ['a']: should hold keys of title, source, note, against, data, rows",
-    f"{HEAD}rows: {{a: 3}}\n": "x.yaml: rows.a = 3: should hold keys of set, system, data, needs, paper, note",
+    "- a\n": "x.yaml: the file = ['a']: should hold the keys title, source, note, against, data, rows",
+    f"{HEAD}rows: {{a: 3}}\n": "x.yaml: rows.a = 3: should hold the keys set, system, data, needs, paper, note",
 }
 
 

@@ -18,7 +18,7 @@ from pipeline.experiments.figures import FLIPS, Figures, RowFigures, figures
 from pipeline.experiments.formats import written
 from pipeline.experiments.points import points_of
 from pipeline.experiments.records import FOLDER
-from pipeline.experiments.sheet import main_sheet, notes, short
+from pipeline.experiments.sheet import main_sheet, notes
 from pipeline.experiments.table import METRICS, load_table
 from pipeline.retrieval.metrics import HISTORY_EDGES, POPULARITY_EDGES, by_bucket, ndcg_at, recall_at
 from pipeline.retrieval.significance import Interval, holm, sign_flip
@@ -212,11 +212,6 @@ def test_the_command_prints_it(toy: Toy) -> None:
     assert lines[0] == " A toy" and any(line.startswith(" huge ") and "missing" in line for line in lines)
     assert max(map(len, lines)) <= 80
     assert toy.molar("show", "none", status=1) == ["error: no experiment 'none' in experiments/ (there are: toy)"]
-
-
-@pytest.mark.parametrize(("figure", "text"), [(0.0197, ".0197"), (1.0, "1.0000"), (0.0, ".0000"), (None, "-")])
-def test_figures_are_written_as_papers_print_them(figure: float | None, text: str) -> None:
-    assert short(figure) == text
 
 
 def test_every_file_is_on_the_page() -> None:

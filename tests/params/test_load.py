@@ -146,13 +146,14 @@ def test_a_missing_key_is_named(params_file: Write) -> None:
 FILES = {
     "": "params.yaml: the file = null: should hold the keys seed, protocol, demo, ingest, train_teacher, "
     "finetune_mirm, embed_items, train_dueg, build_index, evaluate, runtime",
+    "seed: \x01\n": "params.yaml is not valid YAML: special characters are not allowed",
     "seed: [": "params.yaml is not valid YAML in line 1: expected the node content, but found '<stream end>'",
     "seed: 1\nseed: 2\n": 'params.yaml is not valid YAML in line 2: found duplicate key "seed" with value "2" '
     '(original value: "1")',
 }
 
 
-@pytest.mark.parametrize("text", FILES, ids=["empty", "broken", "duplicate"])
+@pytest.mark.parametrize("text", FILES, ids=["empty", "control character", "broken", "duplicate"])
 def test_a_broken_file_is_one_line(params_file: Write, text: str) -> None:
     Path("params.yaml").write_text(text)
     assert refusal() == FILES[text]

@@ -2,7 +2,6 @@
 
 import re
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -49,10 +48,3 @@ def test_ticks_are_a_few_round_numbers_within(low, width):
     assert all(
         low - 1e-6 * width - 1e-9 * abs(low) <= tick <= low + width * (1 + 1e-6) + 1e-9 * abs(low) for tick in found
     )
-
-
-@pytest.mark.parametrize(
-    ("number", "words"), [(0.21834, ".2183"), (-0.0012, "-.0012"), (1.0, "1.0000"), (0.0, ".0000")]
-)
-def test_figures_are_written_as_papers_write_them(number, words):
-    assert charts.figure(number) == words

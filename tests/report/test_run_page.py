@@ -9,6 +9,7 @@ import pytest
 from pipeline.report import results, run_page
 from pipeline.report.agreement import Agreement
 from pipeline.report.recommendation import Card
+from pipeline.retrieval.metrics import short
 from tests.report.test_results import evaluation  # noqa: F401
 
 SVG_NS = "http://www.w3.org/2000/svg"
@@ -26,11 +27,11 @@ def cells(html):
 
 
 def test_every_number_of_the_comparison_is_the_file_s(report):
-    found = {row[0]: row[1:] for row in cells(run_page.comparison(report))}
+    found = {row[0]: row[1:] for row in cells(run_page.comparison(report, "dueg"))}
     systems = report["test"]["unmasked"]["systems"]
     for name, of in systems.items():
         written = [of[m] for m in ("ndcg@10", "recall@10", "ndcg@20", "recall@20")] + [of["standard_error"]["ndcg@10"]]
-        assert found[name] == [run_page.figure(value) for value in written]
+        assert found[name] == [short(value) for value in written]
     for pair, of in report["test"]["unmasked"]["differences"].items():
         difference, interval, p = found[pair.replace("-", " - ", 1)]
         assert float(difference) == pytest.approx(of["ndcg@10"]["mean"], abs=6e-5)
@@ -48,7 +49,7 @@ def test_every_number_of_the_buckets_is_the_file_s(report):
     for row in shown:
         bucket, queries = row[0].rsplit(" (", 1)
         for system, cell in zip(header[1:], row[1:], strict=True):
-            assert cell == run_page.figure(buckets["popularity"][system][bucket]["ndcg@10"])
+            assert cell == short(buckets["popularity"][system][bucket]["ndcg@10"])
         assert int(queries.rstrip(")").replace(",", "")) == buckets["popularity"]["dueg"][bucket]["queries"]
 
 
@@ -68,7 +69,7 @@ def test_an_example_marks_its_hit_and_shows_what_was_missed():
 def test_the_page_stands_alone_and_leaves_out_what_is_empty(report):
     curves = {"teacher": [(1.0, 0.1), (2.0, 0.2)]}
     sections = {
-        "Comparison": run_page.comparison(report),
+        "Comparison": run_page.comparison(report, "dueg"),
         "Training": run_page.training(curves, {"image_text": [(float(s), 1.0 / s) for s in range(1, 101)]}),
         "Alignment": run_page.alignment({"the user model": Agreement(0.5, 0.25, 200)}),
         "Users": run_page.examples([]),

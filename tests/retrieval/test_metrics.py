@@ -14,6 +14,7 @@ from pipeline.retrieval.metrics import (
     gini,
     ndcg_at,
     recall_at,
+    short,
     summarise,
 )
 
@@ -72,3 +73,12 @@ def test_debiasing_takes_from_popularity_what_it_is_not_for():
     counts_Q = np.repeat([100, 1], 50)
     popular_Q = np.where(counts_Q == 100, 0, 99)  # a system that only finds popular targets
     assert debiased(popular_Q, counts_Q, 10, 1.0)["recall@10"] == pytest.approx(0.01 / 1.01)
+
+
+@pytest.mark.parametrize(
+    ("figure", "text"),
+    [(0.21834, ".2183"), (-0.0012, "-.0012"), (1.0, "1.0000"), (0.0, ".0000"), (10.5, "10.5000"), (None, "-"),
+     (float("nan"), "-")],
+)  # fmt: skip
+def test_a_figure_is_written_as_papers_print_them(figure, text):
+    assert short(figure) == text

@@ -7,7 +7,7 @@ import shutil
 import numpy as np
 import pytest
 
-from pipeline import artifacts
+from pipeline import artifacts, params
 from pipeline.errors import MolarError
 from pipeline.mirm import shards
 from stages import build_index, evaluate, report
@@ -26,6 +26,16 @@ def rewritten(folder, files):
     with artifacts.write(folder) as out:
         for name, text in files.items():
             (out / name).write_text(text)
+
+
+def ranked_where_evaluate_has_them(page):
+    """Each example's hit stands in its list at the rank that evaluate saved."""
+    examples = page.split('class="example"')[1:]
+    for one in examples:
+        rank = int(re.search(r"was ranked ([\d,]+)", one)[1].replace(",", ""))
+        recommended = one.split("Recommended")[1].split("</ol>")[0].split("<li")[1:]
+        marked = [place for place, tile in enumerate(recommended, 1) if 'class="hit"' in tile]
+        assert marked == ([rank] if rank <= report.LIST else [])
 
 
 @pytest.fixture
@@ -63,12 +73,22 @@ def test_the_page_tells_what_the_stages_saved(run, capsys):
 
 def test_an_example_s_hit_is_where_evaluate_ranked_it(run):
     report.main(run / "page.html", examples=6)
-    examples = (run / "page.html").read_text().split('class="example"')[1:]
-    for one in examples:
-        rank = int(re.search(r"was ranked ([\d,]+)", one)[1].replace(",", ""))
-        recommended = one.split("Recommended")[1].split("</ol>")[0].split("<li")[1:]
-        marked = [place for place, tile in enumerate(recommended, 1) if 'class="hit"' in tile]
-        assert marked == ([rank] if rank <= report.LIST else [])
+    ranked_where_evaluate_has_them((run / "page.html").read_text())
+
+
+def test_where_the_sum_is_served_the_page_is_about_the_sum(run, monkeypatch):
+    loaded = params.load_params()
+    serving = loaded.build_index.model_copy(update={"serve": "sum"})
+    monkeypatch.setattr(params, "load_params", lambda: loaded.model_copy(update={"build_index": serving}))
+    build_index.main()
+    evaluate.main()
+    report.main(run / "page.html", examples=6)
+    page = (run / "page.html").read_text()
+    saved = json.loads((run / "data/evaluation/report.json").read_text())
+    figure = saved["test"][saved["headline"]]["systems"]["sum"]["ndcg@10"]
+    assert f", sum: NDCG@10 {figure:.4f}" in re.search("<title>(.*)</title>", page)[1]
+    assert '<tr class=strong><th scope="row">sum</th>' in page
+    ranked_where_evaluate_has_them(page)
 
 
 def test_a_run_without_fine_tuning_has_no_losses(run):
@@ -94,4 +114,4 @@ def test_an_evaluation_of_another_catalogue_is_refused(run):
     fewer = Queries(queries.user[:-1], queries.end[:-1], queries.target[:-1])
     path = artifacts.read(run / "data/evaluation", "evaluate").file("per_user.parquet")
     with pytest.raises(MolarError, match="are not of one run: run `dvc repro evaluate`"):
-        report._ranks(path, "unmasked", of, fewer)
+        report._ranks(path, "dueg_unmasked", of, fewer)

@@ -146,7 +146,7 @@ def test_a_missing_key_is_named(params_file: Write) -> None:
 FILES = {
     "": "params.yaml: the file = null: should hold the keys seed, protocol, demo, ingest, train_teacher, "
     "finetune_mirm, embed_items, train_dueg, build_index, evaluate, runtime",
-    "seed: \x01\n": "params.yaml is not valid YAML: special characters are not allowed",
+    "seed: \x01\n": "params.yaml is not valid YAML: unacceptable character #x0001: special characters are not allowed",
     "seed: [": "params.yaml is not valid YAML in line 1: expected the node content, but found '<stream end>'",
     "seed: 1\nseed: 2\n": 'params.yaml is not valid YAML in line 2: found duplicate key "seed" with value "2" '
     '(original value: "1")',

@@ -4,6 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from pipeline.retrieval import significance
 from pipeline.retrieval.significance import holm, paired_bootstrap, sign_flip, standard_error
@@ -86,7 +87,6 @@ def test_sign_flips_by_hand():
 
 @pytest.mark.parametrize("seed", range(5))
 def test_sign_flips_of_few_users_equal_enumeration_and_scipy(seed):
-    stats = pytest.importorskip("scipy.stats")
     difference_U = np.random.default_rng(seed).normal(0.4, 1, 9).round(1)
     totals = np.array([np.dot(signs, difference_U) for signs in itertools.product([1, -1], repeat=9)])
     expected = np.mean(np.abs(totals) >= abs(difference_U.sum()) - 1e-9)

@@ -82,7 +82,9 @@ MISTAKES = {
     "evaluate:\n  cutoffs: [5]\n": (
         "presets/odd.yaml: evaluate.cutoffs = [5]: 10 (the headline) and 20 must be among them"
     ),
-    "protocol: [\n": "presets/odd.yaml is not valid YAML in line 2: expected the node content, but found '<stream end>'",
+    "protocol: [\n": (
+        "presets/odd.yaml is not valid YAML in line 2: expected the node content, but found '<stream end>'"
+    ),
 }
 
 

@@ -1,4 +1,7 @@
-"""Killed in the middle, run again: the work is taken up and ends in the very bytes of an undisturbed run."""
+"""Killed in the middle, run again through DVC: the work is taken up and ends in the very bytes of an undisturbed run.
+
+tests/mirm/test_soak.py kills the other long stages, twenty times each.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +16,7 @@ from typing import Any
 from .project import Project, sandbox
 
 # Long enough that a kill after the first checkpoint lands before the end.
-LONG: dict[str, dict[str, Any]] = {
-    "finetune_mirm": {"finetune_mirm": {"steps": 250}},
-    "train_dueg": {"train_dueg": {"training": {"max_epochs": 60, "patience": 60}}},
-}
+LONG: dict[str, Any] = {"train_dueg": {"training": {"max_epochs": 60, "patience": 60}}}
 
 
 def checkpoints(project: Project, stage: str) -> set[Path]:
@@ -43,26 +43,12 @@ def kill_once_there_is_a_checkpoint(project: Project, command: list[str], stage:
     assert running.returncode == -signal.SIGKILL
 
 
-def test_a_killed_stage_goes_on_and_ends_in_the_same_bytes(project: Project, tmp_path: Path) -> None:
-    stage = "finetune_mirm"
-    command = [sys.executable, "-m", f"stages.{stage}"]
-    undisturbed = sandbox(project, tmp_path / "undisturbed", stage, LONG[stage])
-    undisturbed.run(*command)
-    killed = sandbox(project, tmp_path / "killed", stage, LONG[stage])
-    kill_once_there_is_a_checkpoint(killed, command, stage)
-    assert checkpoints(killed, stage), "the checkpoint outlives the kill"
-    assert not (killed.root / "data" / "mirm").exists(), "a directory is complete or absent"
-    killed.run(*command)
-    assert killed.digests(stage) == undisturbed.digests(stage)
-    assert not checkpoints(killed, stage), "scratch is removed on success"
-
-
 def test_dvc_takes_up_a_killed_stage(project: Project, tmp_path: Path) -> None:
     """DVC deletes a stage's outs before it runs the stage, and yet nothing is lost: the checkpoints lie elsewhere."""
     stage = "train_dueg"
-    undisturbed = sandbox(project, tmp_path / "undisturbed", stage, LONG[stage])
+    undisturbed = sandbox(project, tmp_path / "undisturbed", stage, LONG)
     undisturbed.run(sys.executable, "-m", f"stages.{stage}")
-    project.set_params(LONG[stage])
+    project.set_params(LONG)
     kill_once_there_is_a_checkpoint(project, [sys.executable, "-m", "dvc", "repro", stage], stage)
     assert checkpoints(project, stage), "the checkpoint outlives the kill"
     assert not (project.root / "data" / "dueg").exists(), "a directory is complete or absent"

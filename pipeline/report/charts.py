@@ -34,7 +34,7 @@ caption span { position: sticky; left: 0; display: inline-block; max-width: min(
 th, td { padding: .3rem .6rem; text-align: right; border-bottom: 1px solid var(--line); white-space: nowrap; }
 th:first-child, td:first-child { text-align: left; } thead th { color: var(--soft); font-weight: 500; }
 tr.strong td, tr.strong th { font-weight: 700; } tbody th { font-weight: 400; }
-.facts th, .facts td { white-space: normal; } .facts td { overflow-wrap: anywhere; }
+table.facts { max-width: 36rem; } .facts th, .facts td { white-space: normal; } .facts td { overflow-wrap: anywhere; }
 @media (max-width: 30rem) { th, td { padding: .3rem .4rem; } }
 td.shaded { background: color-mix(in srgb, var(--bar) calc(var(--share) * 55%), transparent); }
 svg.curves { display: block; width: 100%; height: auto; font: 12px system-ui, sans-serif; }

@@ -18,7 +18,8 @@ MARGIN = 5.0  # per cent of the strip, left and right of the outermost mark
 LINE, SMALL = 20, 14  # pixels, of a figure and of each line under it
 
 STYLE = """
-table.dots { table-layout: fixed; } .dots col.names { width: 28%; } .dots col.figures { width: 6.8rem; }
+table.dots { table-layout: fixed; max-width: 36rem; }
+.dots col.names { width: 28%; } .dots col.figures { width: 6.8rem; }
 .dots th, .dots td { border: 0; padding: 0; } .dots tbody th { white-space: normal; overflow-wrap: anywhere;
   padding-right: .5rem; font-size: .9rem; line-height: 1.2; } .dots td.figures { font-size: .9rem; line-height: 1.2; }
 .dots small { display: block; font-weight: 400; font-size: .72rem; color: var(--soft); }

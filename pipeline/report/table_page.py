@@ -65,7 +65,7 @@ def page(found: Figures) -> str:
 def _lead(found: Figures, origin: Provenance) -> str:
     """What was run in a line; how it is not the paper's setting, and what is missing, before any figure."""
     seeds = sorted({run.seed for run in origin.kept})
-    runs = f"{len(origin.kept)} runs, {_listed('seed', seeds)}; {_listed('commit', origin.commits)}"
+    runs = f"{_counted(origin.kept)}, {_listed('seed', seeds)}; {_listed('commit', origin.commits)}"
     line = f"{found.queries:,} test queries; {runs}" if origin.kept else "nothing has been computed yet"
     of_data, paper = found.table.data[found.data], any(row.paper for row in found.rows)
     said = []
@@ -89,6 +89,10 @@ def _lead(found: Figures, origin: Provenance) -> str:
 def _prose(line: str) -> str:
     """A line of a note, `code` set as such."""
     return re.sub("`([^`]+)`", r"<code>\1</code>", escape(line))
+
+
+def _counted(kept: Sequence[Kept]) -> str:
+    return f"{len(kept)} run{'s' * (len(kept) != 1)}"
 
 
 def _listed(what: str, values: Sequence[object]) -> str:
@@ -172,7 +176,7 @@ def _changes(found: Figures) -> str:
     """Changes against the reference, the paper's and ours: what two data sets of unlike levels can be compared by."""
     of = {row.row: (row.mean("ndcg@10"), row.paper.get("ndcg@10")) for row in found.rows}
     ours, theirs = of.get(found.reference, (None, None))
-    if not ours or not theirs:
+    if not ours or not theirs or not any(own for name, (own, _) in of.items() if name != found.reference):
         return ""
 
     def change(value: float | None, reference: float, none: str) -> Cell:
@@ -213,7 +217,7 @@ def _facts(found: Figures, origin: Provenance) -> str:
             parts.append(f"<div>{charts.table(about, [], {key: [value] for key, value in facts.items()})}</div>")
     parts.append("</div>")
     if origin.kept:
-        parts.append(f"<details><summary>{len(origin.kept)} runs</summary>{_runs(origin.kept)}</details>")
+        parts.append(f"<details><summary>{_counted(origin.kept)}</summary>{_runs(origin.kept)}</details>")
     parts += [
         f'<details><summary>params.yaml of {escape(whose)}</summary><pre tabindex="0">{escape(text)}</pre></details>'
         for whose, text in origin.params.items()

@@ -33,10 +33,11 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> Toy:
     return shown(tmp_path_factory.mktemp("page") / "checkout")
 
 
-@pytest.fixture
-def found(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> Figures:
-    monkeypatch.chdir(toy.root)
-    return figures("toy", "films")
+@pytest.fixture(scope="module")
+def found(toy: Toy) -> Figures:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(toy.root)
+        return figures("toy", "films")
 
 
 def tables(html: str) -> dict[str, list[list[str]]]:
@@ -106,7 +107,8 @@ def test_changes_are_beside_the_papers(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_what_was_run_is_read_from_records_alone(found: Figures) -> None:
-    assert not (Path.cwd() / "data" / "evaluation").exists()
+    first = next(iter(found.records["whole"].values()))
+    assert not (first.parents[3] / "data" / "evaluation").exists()
     html = page(found)
     shown = tables(html)
     rows = starting(shown, "What each row sets")
@@ -136,14 +138,14 @@ def test_a_record_that_tells_more_is_shown_with_it(found: Figures, tmp_path: Pat
     (clone / "data/catalog/summary.json").write_text(json.dumps({"split": split, "items": items}))
     folder = records.keep(tmp_path, "a-b", clone, COMMIT, [records.StageRun("ingest", "computed", 2.0)])
     assert (folder / "dvc.lock").read_text() == LOCK
-    found.records["whole"][0] = folder
-    origin = provenance(found)
+    origin = provenance(replace(found, records={"whole": {0: folder}}))
     assert origin.data["users"] == "1,234" and origin.data["items, warm and cold"] == "90 + 10"
     assert origin.machine["torch"].startswith("2.") and origin.machine["cores"].isdigit()
     assert origin.kept[0].address == "a-b" and origin.kept[0].took == "0:02"
 
 
-def test_what_is_missing_is_missing(toy: Toy, found: Figures) -> None:
+def test_what_is_missing_is_missing(toy: Toy, found: Figures, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(toy.root)
     html = page(found)
     assert "<strong>Incomplete.</strong> Not whole, of 3 seeds: unaligned has 2. Missing: huge;" in html
     assert html.count('class="missing"') >= 2 + 8 + 3

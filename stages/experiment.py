@@ -3,11 +3,13 @@
     molar experiment run table5               compute what is missing: three seeds of every row, on the demo world
     molar experiment run table5 --seeds 1 --only "w/o CL"
     molar experiment show table5              the table, with tests and the paper's figures
+    molar experiment report table5            the same as one page, table5.html: with charts, buckets, what was run
     molar experiment new mine                 a file from how params.yaml differs from the committed one
 
 docs/experiments.md says what a file may hold.
 """
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
@@ -23,6 +25,7 @@ ShownSeeds = Annotated[int | None, typer.Option(min=1, help="Seeds 0, 1, ... alo
 Only = Annotated[list[str] | None, typer.Option("--only", metavar="ROW", help="These rows; may be repeated.")]
 KeepGoing = Annotated[bool, typer.Option("--keep-going", help="Leave out rows that fail or lack a model.")]
 Against = Annotated[str | None, typer.Option(metavar="ROW", help="Test the others against this row.")]
+Out = Annotated[Path | None, typer.Argument(help="The page; without it named after the table, and the data if given.")]
 Format = Annotated[Literal["terminal", "markdown", "latex", "csv"], typer.Option("--format", help="How to write it.")]
 Buckets = Annotated[bool, typer.Option("--buckets", help="By popularity and by length of history, too.")]
 
@@ -63,6 +66,29 @@ def show(
     from pipeline.experiments.formats import written
 
     print(written(figures(name, data, range(seeds) if seeds else None, against), format, buckets), end="")
+
+
+@app.command("report")
+@command
+def report(
+    name: Name,
+    out: Out = None,
+    seeds: ShownSeeds = None,
+    against: Against = None,
+    data: Data = None,
+) -> None:
+    """Write what has been computed of the table as one page, which opens anywhere, without a network."""
+    from pipeline.errors import MolarError
+    from pipeline.experiments.figures import figures
+    from pipeline.progress import say
+    from pipeline.report.table_page import page
+
+    out = out or Path(f"{name}-{data}.html" if data else f"{name}.html")
+    if not out.parent.is_dir():
+        raise MolarError(f"{out} cannot be written: there is no folder {out.parent}")
+    html = page(figures(name, data, range(seeds) if seeds else None, against))
+    out.write_text(html, "utf-8")
+    say(f"report: {len(html.encode()) / 1e3:.0f} KB -> {out}")
 
 
 def main() -> None:

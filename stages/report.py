@@ -3,6 +3,7 @@
     molar report                                 writes report.html; opens anywhere, without a network
     molar report page.html --examples 12         more users with their pictures
     molar report page.html --by genres           colours of the map of items
+    molar experiment report table5               the page of a table, or of several runs: docs/experiments.md
 
 Reads everything under data/ that the stages made, and params.yaml; changes nothing under data/.
 """
@@ -53,7 +54,7 @@ def main(
     by: Annotated[str | None, typer.Option(help="attribute that colours the map")] = None,
     seed: Annotated[int, typer.Option(min=0, help="of whatever is drawn")] = 0,
 ) -> None:
-    """Write the report of the run that lies under data/."""
+    """Write the report of the run that lies under data/. A table's: `molar experiment report`."""
     from pipeline import artifacts
     from pipeline.catalog.catalogue import open_items, open_sequences
     from pipeline.device import pick

@@ -31,7 +31,7 @@ ROOMS = {
     "encoders": BASE | {"catalog", "mirm"},
     "recommender": BASE | {"catalog", "mirm", "retrieval", "contrast", "live"},
     "doctor": BASE | {"catalog", "mirm", "recommender"},
-    "report": BASE | {"catalog", "retrieval"},
+    "report": BASE | {"catalog", "retrieval", "experiments"},
     "experiments": BASE | {"retrieval"},
 }
 

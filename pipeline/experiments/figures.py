@@ -8,6 +8,7 @@ mean and are never counted as more users.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -23,19 +24,22 @@ from pipeline.experiments.committed import Committed
 from pipeline.experiments.points import Point, chosen_rows, points_of
 from pipeline.experiments.table import METRICS, Table, load_table
 from pipeline.retrieval.metrics import HISTORY_EDGES, POPULARITY_EDGES, bucket_names, ndcg_at, recall_at
-from pipeline.retrieval.significance import Interval, holm, paired_bootstrap, sign_flip
+from pipeline.retrieval.significance import Interval, holm, paired_bootstrap, sign_flip, standard_error
 
 FLIPS, RESAMPLES = 10_000, 2_000
 MOST_SEEDS = 20  # that are looked for
 BUCKETS = {"training interactions of the target": POPULARITY_EDGES, "items of history": HISTORY_EDGES}
+COLD = {"cold_among_all": "among all items", "cold_among_cold": "among new items alone"}  # as metrics.json has them
 
 
 @dataclass(frozen=True)
 class Run:
-    """One row and seed: ranks (Q,) of the targets, and what the queries are."""
+    """One row and seed: ranks (Q,) of the targets, what the queries are, and where they were read."""
 
     ranks_Q: NDArray[np.integer]
     queries: Queries
+    cold: dict[str, float]  # part of COLD -> NDCG@10 of targets that nobody was trained on, where the run has them
+    record: Path
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,8 @@ class RowFigures:
     difference: Interval | None = None  # in NDCG@10 from the reference; its p is the bootstrap's
     p: float | None = None  # of sign flips
     p_holm: float | None = None
+    error: float | None = None  # standard error over users of the mean NDCG@10
+    cold: dict[str, list[float]] = field(default_factory=dict)  # part of COLD -> NDCG@10 of every seed that has it
 
     def mean(self, metric: str) -> float | None:
         return float(np.mean(self.values[metric])) if self.seeds else None
@@ -83,6 +89,7 @@ class Figures:
     users: int
     queries: int
     bucket_sizes: dict[str, list[int]]  # queries of each bucket
+    records: dict[str, dict[int, Path]] = field(default_factory=dict)  # row -> seed -> folder, of those that are there
 
 
 def figures(
@@ -120,6 +127,7 @@ def figures(
             kind: [int(np.count_nonzero(queries.buckets[kind] == b)) for b in range(len(edges))] if queries else []
             for kind, edges in BUCKETS.items()
         },
+        records={row: {seed: run.record for seed, run in of_row.items()} for row, of_row in runs.items()},
     )
 
 
@@ -129,13 +137,14 @@ def _runs(table: Table, root: Path, points: Sequence[Point]) -> dict[str, dict[i
     for point in points:
         folder = records.find(root, point.address)
         if folder:
-            run = _read(folder / "per_user.parquet", table.rows[point.row].system, point.values)
+            run = _read(folder, table.rows[point.row].system, point.values)
             runs.setdefault(point.row, {})[point.seed] = run
     return runs
 
 
-def _read(path: Path, system: str, params: Mapping[str, Any]) -> Run:
+def _read(folder: Path, system: str, params: Mapping[str, Any]) -> Run:
     variant = "masked" if params["protocol"]["mask_seen"] else "unmasked"
+    path = folder / "per_user.parquet"
     parquet = pq.read_table(path)
     column = f"{system}_{variant}"
     if column not in parquet.column_names:
@@ -147,7 +156,9 @@ def _read(path: Path, system: str, params: Mapping[str, Any]) -> Run:
         for (kind, edges), values in zip(BUCKETS.items(), (counts, lengths), strict=True)
     }
     users = np.array(parquet["user_id"].to_pylist(), dtype=np.str_)
-    return Run(parquet[column].to_numpy(), Queries(users, parquet["item_idx"].to_numpy(), buckets))
+    metrics = json.loads((folder / "metrics.json").read_text("utf-8"))
+    cold = {part: metrics[part][system]["ndcg@10"] for part in COLD if system in metrics.get(part, {})}
+    return Run(parquet[column].to_numpy(), Queries(users, parquet["item_idx"].to_numpy(), buckets), cold, folder)
 
 
 def _row(row: str, table: Table, data: str, seeds: Sequence[int], runs: Mapping[int, Run]) -> RowFigures:
@@ -155,14 +166,19 @@ def _row(row: str, table: Table, data: str, seeds: Sequence[int], runs: Mapping[
     ranks = [runs[seed].ranks_Q for seed in there]
     values = {metric: [float(_at(metric, ranks_Q).mean()) for ranks_Q in ranks] for metric in METRICS}
     buckets: dict[str, list[float]] = {}
+    error = None
     if there:
-        value_Q = _averaged(runs, there)
-        for kind, bucket_Q in runs[there[0]].queries.buckets.items():
+        value_Q, queries = _averaged(runs, there), runs[there[0]].queries
+        error = standard_error(value_Q, np.unique(queries.users_Q, return_inverse=True)[1])
+        for kind, bucket_Q in queries.buckets.items():
             inside = [value_Q[bucket_Q == b] for b in range(len(BUCKETS[kind]))]
             buckets[kind] = [float(found.mean()) if len(found) else float("nan") for found in inside]
     paper = table.rows[row].paper.get(table.paper_data(data) or "", {})
     absent = [seed for seed in seeds if seed not in runs]
-    return RowFigures(row, there, absent, values, paper, buckets)
+    cold = {part: [runs[seed].cold[part] for seed in there if part in runs[seed].cold] for part in COLD}
+    return RowFigures(
+        row, there, absent, values, paper, buckets, error=error, cold={k: v for k, v in cold.items() if v}
+    )
 
 
 def _at(metric: str, ranks_Q: NDArray[np.integer]) -> NDArray[np.float64]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from io import StringIO
+from statistics import mean
 from typing import Literal
 
 from rich.box import SIMPLE_HEAD
@@ -11,7 +12,7 @@ from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from pipeline.experiments.figures import BUCKETS, Figures, RowFigures, names_of_buckets
+from pipeline.experiments.figures import BUCKETS, COLD, Figures, RowFigures, names_of_buckets
 from pipeline.experiments.sheet import Cell, Sheet, bucket_sheets, main_sheet, notes, wrapped
 from pipeline.experiments.table import METRICS
 
@@ -119,4 +120,6 @@ def _record(row: RowFigures, found: Figures, buckets: bool) -> dict[str, str | i
     for kind in BUCKETS if buckets else ():
         for index, name in enumerate(names_of_buckets(kind)):
             record[f"ndcg@10, {name} {kind}"] = number(row.buckets[kind][index] if row.buckets else None)
+    for part, where in COLD.items() if buckets else ():
+        record[f"ndcg@10, new items {where}"] = number(mean(row.cold[part]) if part in row.cold else None)
     return record

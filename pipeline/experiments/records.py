@@ -4,17 +4,21 @@ Two tables, or two rows, that ask for the same run share its record. A record is
 its place and then renamed. The run-cache has every stage's outs as well, so that a deleted record costs seconds.
 
     metrics.json  per_user.parquet  params.yaml  dvc.lock     of the run; dvc.lock names every artifact by content
-    record.json                                               the commit, and what each stage took or came from
+    summary.json                                              of the catalogue, where `ingest` makes one
+    record.json                         the commit, what each stage took or came from, the machine that put it together
 """
 
 from __future__ import annotations
 
 import json
+import os
+import platform
 import shutil
 import statistics
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal
 
@@ -23,6 +27,8 @@ from pipeline.errors import MolarError
 
 FOLDER = Path(".molar/experiments")
 KEPT = ("metrics.json", "data/evaluation/per_user.parquet", "params.yaml", "dvc.lock")
+KEPT_IF_MADE = ("data/catalog/summary.json",)
+PACKAGES = ("torch", "transformers", "faiss-cpu", "faiss-gpu", "numpy", "dvc")
 
 
 @dataclass(frozen=True)
@@ -50,7 +56,11 @@ def keep(root: Path, address: str, clone: Path, commit: str, stages: Iterable[St
         if not (clone / name).is_file():
             raise MolarError(f"the pipeline has made no {name}, which a record keeps: see {clone}")
         shutil.copy(clone / name, partial / Path(name).name)
-    write_json(partial / "record.json", {"commit": commit, "stages": [asdict(stage) for stage in stages]})
+    for name in KEPT_IF_MADE:
+        if (clone / name).is_file():
+            shutil.copy(clone / name, partial / Path(name).name)
+    about = {"commit": commit, "stages": [asdict(stage) for stage in stages], "machine": _machine()}
+    write_json(partial / "record.json", about)
     shutil.rmtree(folder, ignore_errors=True)
     partial.rename(folder)
     return folder
@@ -64,3 +74,15 @@ def durations(root: Path) -> dict[str, float]:
             if stage["source"] == "computed":
                 seconds[stage["stage"]].append(stage["seconds"])
     return {stage: statistics.median(values) for stage, values in seconds.items()}
+
+
+def _machine() -> dict[str, str]:
+    """Its class and what is installed, by metadata alone: nothing heavy is imported, and torch's names its build."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    found = {"cores": str(cores), "processor": platform.machine(), "python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found

@@ -5,8 +5,9 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import mean
 
-from pipeline.experiments.figures import Figures, RowFigures, names_of_buckets
+from pipeline.experiments.figures import COLD, Figures, RowFigures, names_of_buckets
 from pipeline.retrieval.metrics import short
 
 MISSING = "missing"
@@ -16,6 +17,7 @@ MISSING = "missing"
 class Cell:
     text: str
     place: int = 0  # 1: the best of its column, 2: the second best
+    value: float | None = None  # the figure itself, for a format that shades it
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ def main_sheet(found: Figures, narrow: bool) -> Sheet:
         if row.difference:
             cells += [] if narrow else [Cell(signed(row.difference.mean))]
             cells.append(Cell(f"{signed(row.difference.low)}…{signed(row.difference.high)}"))
-            cells.append(Cell(_p(row.p_holm)))
+            cells.append(Cell(probability(row.p_holm)))
         else:
             cells += [Cell("")] * (2 if narrow else 3)
         if paper:
@@ -59,26 +61,38 @@ def main_sheet(found: Figures, narrow: bool) -> Sheet:
 
 
 def bucket_sheets(found: Figures) -> list[Sheet]:
-    """NDCG@10 by who is asked: a sheet for each kind of bucket, with the number of queries."""
+    """NDCG@10 by who is asked: a sheet for each kind of bucket, with the number of queries; one of new items."""
     sheets = []
     for kind, sizes in found.bucket_sizes.items():
         shown = [index for index, size in enumerate(sizes) if size]
         names = names_of_buckets(kind)
         columns = ["row", *(f"{names[index]} ({sizes[index]:,})" for index in shown)]
         rows = [
-            [Cell(row.row), *(Cell(short(row.buckets[kind][i]) if row.buckets else MISSING) for i in shown)]
+            [Cell(row.row), *(_figure(row.buckets[kind][i]) if row.buckets else Cell(MISSING) for i in shown)]
             for row in found.rows
         ]
         sheets.append(Sheet(f"NDCG@10 by {kind} (queries)", columns, rows))
+    if parts := [part for part in COLD if any(part in row.cold for row in found.rows)]:
+        rows = []
+        for row in found.rows:
+            figures = [_figure(mean(row.cold[part]) if part in row.cold else None) for part in parts]
+            rows.append([Cell(row.row), *(figures if row.seeds else [Cell(MISSING)] * len(parts))])
+        sheets.append(Sheet("NDCG@10 of new items, never trained on", ["row", *map(COLD.__getitem__, parts)], rows))
     return sheets
+
+
+def _figure(value: float | None) -> Cell:
+    return Cell(short(value), value=value)
 
 
 def notes(found: Figures) -> list[str]:
     """What the reader must know before a figure of the table is quoted, a sentence or two each."""
-    of_data, source = found.table.data[found.data], found.table.source
-    beside = found.table.paper_data(found.data)
-    seeds = sorted({seed for row in found.rows for seed in row.seeds})
-    said = []
+    return [*measured(found), *setting(found), *remarks(found), *lacking(found)]
+
+
+def measured(found: Figures) -> list[str]:
+    """What our figures are of, and how they were tested."""
+    seeds, said = _seeds(found), []
     if seeds:
         masking = "seen items masked" if found.masked else "seen items ranked too"
         users = "" if found.users == found.queries else f" of {found.users:,} users"
@@ -93,13 +107,28 @@ def notes(found: Figures) -> list[str]:
         )
     elif found.rows and not any(row.seeds for row in found.rows if row.row == found.reference):
         said.append(f"No tests: {found.reference}, the row to test against, is missing.")
+    return said
+
+
+def setting(found: Figures) -> list[str]:
+    """Whose the paper's figures are, and how our data differs from theirs."""
+    of_data, source = found.table.data[found.data], found.table.source
     if any(row.paper for row in found.rows):
         differs = f" Ours differs: {of_data.differs}." if of_data.differs else ""
-        said.append(f"paper: figures of {source or 'the paper'}, on {beside}, not ours and not checked.{differs}")
-    elif of_data.differs:
-        said.append(f"The data: {of_data.differs}.")
-    said += [found.table.note.strip()] if found.table.note else []
-    said += [f"{name}: {row.note}." for name, row in found.table.rows.items() if row.note]
+        beside = found.table.paper_data(found.data)
+        return [f"paper: figures of {source or 'the paper'}, on {beside}, not ours and not checked.{differs}"]
+    return [f"The data: {of_data.differs}."] if of_data.differs else []
+
+
+def remarks(found: Figures) -> list[str]:
+    """What the file says beside its rows."""
+    said = [found.table.note.strip()] if found.table.note else []
+    return said + [f"{name}: {row.note}." for name, row in found.table.rows.items() if row.note]
+
+
+def lacking(found: Figures) -> list[str]:
+    """What of the table has not been computed."""
+    seeds, said = _seeds(found), []
     partly = [f"{row.row} has {len(row.seeds)}" for row in found.rows if 0 < len(row.seeds) < len(seeds)]
     missing = [row.row for row in found.rows if not row.seeds]
     if partly:
@@ -107,6 +136,10 @@ def notes(found: Figures) -> list[str]:
     if missing:
         said.append(f"Missing: {', '.join(missing)}; `molar experiment run {found.name} --data {found.data}`.")
     return said
+
+
+def _seeds(found: Figures) -> list[int]:
+    return sorted({seed for row in found.rows for seed in row.seeds})
 
 
 def _over(seeds: Sequence[int]) -> str:
@@ -139,7 +172,8 @@ def _places(rows: Sequence[RowFigures], metric: str) -> dict[str, int]:
     return {row: order.index(mean) + 1 for row, mean in means.items() if mean in order[:2]}
 
 
-def _p(value: float | None) -> str:
+def probability(value: float | None) -> str:
+    """A p value as every table writes it."""
     if value is None:
         return ""
     return "<.001" if value < 0.001 else f"{value:.3f}".removeprefix("0")

@@ -26,12 +26,16 @@ STYLE = """
 .bars .strong { background: var(--accent); }
 .bars .whisker { position: absolute; top: 50%; height: 2px; background: var(--ink); }
 .bars .number { font-variant-numeric: tabular-nums; }
-.wide { overflow-x: auto; }
+.wide { overflow-x: auto; position: relative; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; width: 100%; }
-.caption { margin-top: 1.4rem; }
+caption { text-align: left; color: var(--soft); padding: 1.4rem 0 .3rem; }
+h2 + .wide caption, h2 + .pair caption { padding-top: 0; }
+caption span { position: sticky; left: 0; display: inline-block; max-width: min(100%, calc(100vw - 2.5rem)); }
 th, td { padding: .3rem .6rem; text-align: right; border-bottom: 1px solid var(--line); white-space: nowrap; }
 th:first-child, td:first-child { text-align: left; } thead th { color: var(--soft); font-weight: 500; }
 tr.strong td, tr.strong th { font-weight: 700; } tbody th { font-weight: 400; }
+table.facts { max-width: 36rem; } .facts th, .facts td { white-space: normal; } .facts td { overflow-wrap: anywhere; }
+@media (max-width: 30rem) { th, td { padding: .3rem .4rem; } }
 td.shaded { background: color-mix(in srgb, var(--bar) calc(var(--share) * 55%), transparent); }
 svg.curves { display: block; width: 100%; height: auto; font: 12px system-ui, sans-serif; }
 .curves text { fill: var(--soft); } .curves .grid { stroke: var(--line); }
@@ -98,9 +102,10 @@ def shaded(caption: str, columns: Sequence[str], rows: Mapping[str, Sequence[flo
 
 
 def _table(caption: str, head: str, body: str) -> str:
+    """In a box that scrolls by itself, the caption staying in sight."""
     return (
-        f'<p class="caption">{escape(caption)}</p>\n'
-        f'<div class="wide" tabindex="0" role="region" aria-label="{escape(caption)}"><table>\n'
+        f'<div class="wide" tabindex="0" role="region" aria-label="{escape(caption)}">'
+        f"<table{'' if head else ' class=facts'}><caption><span>{escape(caption)}</span></caption>\n"
         + (f"<thead><tr>{head}</tr></thead>\n" if head else "")
         + f"<tbody>{body}</tbody></table></div>"
     )

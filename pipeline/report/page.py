@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 
 from pipeline.report.recommendation import Card
@@ -28,6 +28,16 @@ li { background: var(--card); border: 1px solid var(--line); border-radius: .6re
 .title { font-weight: 600; } .history .title { font-weight: 400; font-size: .85rem; }
 .details, .score { color: var(--soft); font-size: .82rem; }
 .rank { color: var(--accent); font-weight: 700; margin-right: .35rem; }
+"""
+SECTIONS = """
+:root { --bar: #7d97b8; } @media (prefers-color-scheme: dark) { :root { --bar: #5f7ba0; } }
+nav { display: flex; flex-wrap: wrap; gap: .3rem 1rem; margin: 1rem 0; font-size: .9rem; } a { color: var(--accent); }
+h1 { overflow-wrap: anywhere; } h2 { font-size: 1.2rem; margin-top: 2.6rem; }
+h3 { font-size: 1rem; margin: 1.4rem 0 .6rem; }
+.pair { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 22rem), 1fr)); gap: 1.2rem 2rem; }
+.pair > * { min-width: 0; } details { margin-top: 1rem; } summary { cursor: pointer; }
+pre { overflow-x: auto; background: var(--card); padding: .8rem; font-size: .8rem; border: 1px solid var(--line);
+  border-radius: .5rem; } code { font-size: .85em; overflow-wrap: anywhere; }
 """
 
 
@@ -63,6 +73,19 @@ def document(heading: str, body: str, style: str = "") -> str:
 </body>
 </html>
 """
+
+
+def sectioned(title: str, lead: str, sections: Mapping[str, str], style: str) -> str:
+    """A document of sections (HTML) under their names, with contents; `lead` stands before both. One without content is
+    left out, from the contents too."""
+    shown = {name: html for name, html in sections.items() if html}
+    names = {name: name.lower().replace(" ", "-") for name in shown}
+    contents = "".join(f'<a href="#{anchor}">{escape(name)}</a>' for name, anchor in names.items())
+    body = "\n".join(
+        f'<section id="{names[name]}"><h2>{escape(name)}</h2>\n{html}</section>' for name, html in shown.items()
+    )
+    above = f'{lead}\n<nav aria-label="contents">{contents}</nav>'.lstrip()
+    return document(escape(title), f"{above}\n<main>{body}</main>", SECTIONS + style)
 
 
 def picture(image: bytes | None, instead: str = "no picture") -> str:

@@ -15,7 +15,7 @@ from typing import Any
 from pipeline.report import charts, gallery, scatter
 from pipeline.report.agreement import Agreement
 from pipeline.report.charts import Bar
-from pipeline.report.page import document, picture
+from pipeline.report.page import picture, sectioned
 from pipeline.report.recommendation import Card
 from pipeline.report.results import ORDER
 from pipeline.retrieval.metrics import short
@@ -28,16 +28,10 @@ STYLE = (
     + gallery.STYLE
     + scatter.STYLE
     + """
-:root { --bar: #7d97b8; } @media (prefers-color-scheme: dark) { :root { --bar: #5f7ba0; } }
-nav { display: flex; flex-wrap: wrap; gap: .3rem 1rem; margin: 1rem 0; font-size: .9rem; } a { color: var(--accent); }
-h2 { font-size: 1.2rem; margin-top: 2.6rem; } h3 { font-size: 1rem; margin: 1.4rem 0 .6rem; }
-.pair { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 22rem), 1fr)); gap: 1.2rem 2rem; }
-.pair > * { min-width: 0; } .strip { display: flex; gap: .5rem; overflow-x: auto; padding-bottom: .4rem; }
+.strip { display: flex; gap: .5rem; overflow-x: auto; padding-bottom: .4rem; }
 .strip li { flex: 0 0 6.2rem; font-size: .78rem; } .strip li.hit { border: 2px solid var(--accent); }
 .strip .words { padding: .35rem .45rem; } .strip .title { font-weight: 400; }
 .example { border-top: 1px solid var(--line); padding: .9rem 0; } .example p { margin: .5rem 0 .35rem; }
-details { margin-top: 1rem; } pre { overflow-x: auto; background: var(--card); padding: .8rem; font-size: .8rem;
-  border: 1px solid var(--line); border-radius: .5rem; } code { font-size: .85em; overflow-wrap: anywhere; }
 """
 )
 
@@ -55,13 +49,7 @@ class Example:
 
 def page(title: str, sections: Mapping[str, str]) -> str:
     """The whole page; a section without content is left out, from the contents too."""
-    shown = {name: html for name, html in sections.items() if html}
-    names = {name: name.lower().replace(" ", "-") for name in shown}
-    contents = "".join(f'<a href="#{anchor}">{escape(name)}</a>' for name, anchor in names.items())
-    body = "\n".join(
-        f'<section id="{names[name]}"><h2>{escape(name)}</h2>\n{html}</section>' for name, html in shown.items()
-    )
-    return document(escape(title), f'<nav aria-label="contents">{contents}</nav>\n<main>{body}</main>', STYLE)
+    return sectioned(title, "", sections, STYLE)
 
 
 def comparison(report: Mapping[str, Any], served: str) -> str:

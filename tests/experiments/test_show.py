@@ -7,61 +7,27 @@ import re
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.artifacts import write_json
 from pipeline.errors import MolarError
 from pipeline.experiments.committed import Committed
-from pipeline.experiments.figures import FLIPS, Figures, RowFigures, figures
+from pipeline.experiments.figures import FLIPS, Figures, figures
 from pipeline.experiments.formats import written
 from pipeline.experiments.points import points_of
-from pipeline.experiments.records import FOLDER
-from pipeline.experiments.sheet import main_sheet, notes
-from pipeline.experiments.table import METRICS, load_table
+from pipeline.experiments.sheet import bucket_sheets, main_sheet, notes
+from pipeline.experiments.table import load_table
 from pipeline.retrieval.metrics import HISTORY_EDGES, POPULARITY_EDGES, by_bucket, ndcg_at, recall_at
-from pipeline.retrieval.significance import Interval, holm, sign_flip
+from pipeline.retrieval.significance import holm, sign_flip
 
 from ..conftest import ROOT
-from .toy import Toy, made
-
-QUERIES = 300
-SEEDS = range(3)
-
-
-def ranks(row: str, seed: int) -> np.ndarray:
-    """`fpmc` is worse than `whole` for everyone, `unaligned` is it with other noise; users have two queries each."""
-    rng = np.random.default_rng([len(row), seed])
-    base = np.random.default_rng(0).integers(0, 30, QUERIES)
-    return np.maximum(0, base + rng.integers(-3, 4, QUERIES) + (4 if row == "fpmc" else 0)).astype(np.int32)
-
-
-def record(toy: Toy, address: str, ranks_Q: np.ndarray, shift: int = 0) -> None:
-    folder = toy.root / FOLDER / "records" / address
-    folder.mkdir(parents=True)
-    columns = {
-        "user_id": [f"u{q // 2}" for q in range(QUERIES)],
-        "item_idx": np.arange(QUERIES) + shift,
-        "history_length": np.arange(QUERIES) % 70 + 1,
-        "target_count": np.arange(QUERIES) % 25,
-        "dueg_masked": ranks_Q,
-        "teacher_masked": ranks_Q + 1,
-    }
-    pq.write_table(pa.table(columns), folder / "per_user.parquet")
-    write_json(folder / "record.json", {"commit": "0", "stages": []})
+from .kept import QUERIES, SEEDS, made_up, ranks, record, shown
+from .toy import Toy
 
 
 @pytest.fixture(scope="module")
 def toy(tmp_path_factory: pytest.TempPathFactory) -> Toy:
-    """Records of `films`, whose preset masks seen items: `unaligned` lacks its last seed, `huge` has none."""
-    toy = made(tmp_path_factory.mktemp("shown") / "checkout")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(toy.root)
-        for point in points_of("toy", load_table("toy"), Committed(toy.root), "films", SEEDS):
-            if point.row in ("whole", "fpmc") or (point.row == "unaligned" and point.seed < 2):
-                record(toy, point.address, ranks(point.row, point.seed))
-    return toy
+    return shown(tmp_path_factory.mktemp("shown") / "checkout")
 
 
 @pytest.fixture
@@ -117,6 +83,18 @@ def test_buckets_are_those_of_an_evaluation(found: Figures) -> None:
         assert found.bucket_sizes[kind] == [bucket["queries"] for bucket in each[0]]
 
 
+def test_new_items_are_those_of_metrics_json_and_errors_are_over_users(found: Figures) -> None:
+    rows = {row.row: row for row in found.rows}
+    naive = [round(float(ndcg_at(ranks("fpmc", seed) // 2, 10).mean()), 6) for seed in SEEDS]
+    assert rows["fpmc"].cold["cold_among_cold"] == pytest.approx(naive)
+    assert len(rows["unaligned"].cold["cold_among_all"]) == 2 and rows["IDs"].cold == rows["huge"].cold == {}
+    sheet = bucket_sheets(found)[-1]
+    assert sheet.columns == ["row", "among all items", "among new items alone"]
+    assert [row[1].text for row in sheet.rows][3:] == ["-", "missing"]
+    value_U = np.mean([ndcg_at(ranks("whole", seed), 10) for seed in SEEDS], axis=0).reshape(-1, 2).mean(axis=1)
+    assert rows["whole"].error == pytest.approx(np.std(value_U, ddof=1) / np.sqrt(len(value_U)))
+
+
 def test_another_reference_and_names_that_nothing_has(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(toy.root)
     against = figures("toy", "films", against="fpmc")
@@ -147,25 +125,12 @@ def test_rows_that_were_asked_different_queries_share_no_table(toy: Toy, monkeyp
     monkeypatch.chdir(toy.root)
     odd = points_of("toy", load_table("toy"), Committed(toy.root), "demo", [0])
     for shift, point in enumerate({p.address: p for p in odd}.values()):
-        folder = toy.root / FOLDER / "records" / point.address
-        record(toy, point.address, ranks("whole", 0), shift)
+        folder = record(toy, point, ranks("whole", 0), shift)
         table = pq.read_table(folder / "per_user.parquet")
         table = table.rename_columns([name.replace("_masked", "_unmasked") for name in table.column_names])
         pq.write_table(table, folder / "per_user.parquet")
     with pytest.raises(MolarError, match="fpmc and whole were asked different queries"):
         figures("toy", "demo", SEEDS)
-
-
-def made_up(name: str, data: str) -> Figures:
-    """Figures for every row of a real file, for its looks."""
-    table = load_table(name)
-    rows = []
-    for place, row in enumerate(table.rows_of(data)):
-        values = {metric: [0.21 - place / 1000, 0.22 - place / 1000, 0.215 - place / 1000] for metric in METRICS}
-        paper = table.rows[row].paper.get(table.paper_data(data) or "", {})
-        tested = () if row == table.reference else (Interval(-0.0012, -0.0031, 0.0006, 0.2), 0.2, 0.0004)
-        rows.append(RowFigures(row, [0, 1, 2], [], values, paper, {}, *tested))
-    return Figures(name, table, data, table.reference, False, rows, 6200, 6200, {})
 
 
 NAMES = sorted(path.stem for path in (ROOT / "experiments").glob("*.yaml"))
@@ -205,6 +170,7 @@ def test_csv_holds_every_metric_for_a_program(found: Figures) -> None:
     assert rows[4]["ndcg@10"] == "" and rows[4]["seeds"] == "0"
     assert float(rows[0]["paper recall@10"]) == 0.5
     assert "ndcg@10, 20+ training interactions of the target" in rows[0]
+    assert rows[3]["ndcg@10, new items among all items"] == "" != rows[0]["ndcg@10, new items among all items"]
 
 
 def test_the_command_prints_it(toy: Toy) -> None:

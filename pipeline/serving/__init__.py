@@ -8,7 +8,8 @@
     new = recommender.add_item("lantern dovar", "a lamp", "lantern.png")
 
 Read in this order: `catalogue` (what may be named), `recommender` (what may be asked), `content` (how a new item gets
-its embedding), `tables` (how the models get a row for it). Nothing here writes a file. docs/api.md has it on a page.
+its embedding), `tables` (how the models get a row for it), `growing` (how lists get it). Nothing here writes a file.
+docs/api.md has it on a page.
 """
 
 from pipeline.serving.catalogue import Catalogue

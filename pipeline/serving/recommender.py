@@ -31,12 +31,11 @@ from pipeline.errors import MolarError
 from pipeline.mirm.shards import conditioned
 from pipeline.recommender import grid, score_sum
 from pipeline.retrieval import index
-from pipeline.retrieval.rank import pair_scores, top_k
+from pipeline.retrieval.rank import top_k
 from pipeline.serving import tables
 from pipeline.serving.catalogue import Catalogue, existing
 from pipeline.serving.content import Content, One, Picture, one_of
-
-Found = tuple[NDArray[np.int32], NDArray[np.float32]]  # items (Q, K), -1 where exhausted, and their scores (Q, K)
+from pipeline.serving.growing import Found, Growing
 
 
 class Recommender:
@@ -56,8 +55,7 @@ class Recommender:
         """See `load`. `searcher` makes one of the item vectors, `features` reads the conditioned embeddings (N, K)."""
         self.catalogue, self.mask_seen = catalogue, mask_seen
         self._dueg, self._teacher, self._mix, self._content, self._features = dueg, teacher, mix, content, features
-        self._searcher = searcher(self._served.item_vectors())
-        self._new_AD = self._searcher.items_ND[:0]  # vectors of the added items, which the index does not hold
+        self._searcher = Growing(searcher(self._served.item_vectors()))
 
     @classmethod
     def load(
@@ -76,16 +74,16 @@ class Recommender:
         index_of = artifacts.read(data / "index", "build_index")
         embeddings = artifacts.read(data / "embeddings", "embed_items")
         dueg_of = artifacts.read(data / "dueg", "train_dueg")
-        _of_one_run(catalogue, data, embeddings)
+        _of_one_catalogue({"embeddings": embeddings.facts["items"]}, len(catalogue), data)
         dueg = tables.frozen(grid.load_recommender(dueg_of, embeddings, where))
         mix, teacher = score_sum.read(index_of), None
         if mix is not None:
             teacher_of = artifacts.read(data / "teacher", "train_teacher")
             teacher = tables.frozen(grid.load_recommender(teacher_of, None, where))
-        for model, name in ((dueg, "dueg"), (teacher, "teacher")):
-            if model is not None and model.num_items != len(catalogue):
-                raise _other_items(data / name, model.num_items, data, len(catalogue), f"train_{name}")
+        counts = {"dueg": dueg.num_items} | ({} if teacher is None else {"teacher": teacher.num_items})
         built = index.read(index_of.file("items.faiss"))
+        counts["index"] = built.ntotal + int((~dueg.rankable).sum())
+        _of_one_catalogue(counts, len(catalogue), data)
         return cls(
             catalogue,
             dueg,
@@ -170,7 +168,7 @@ class Recommender:
         self._dueg = tables.grown(self._dueg, feature_K)
         if self._teacher is not None:
             self._teacher = tables.grown(self._teacher, feature_K)
-        self._new_AD = self._served.item_vectors()[len(self._searcher.items_ND) :]
+        self._searcher.grow(self._served.item_vectors())
         self._units_NK = np.concatenate([units_NK, _units(feature_K[None])])
         return named
 
@@ -189,25 +187,7 @@ class Recommender:
         """
         depth, listed = _positive(k), not self.mask_seen if seen is None else seen
         users_QD = self._served.user_vectors(histories, users)
-        known = len(self._searcher.items_ND)
-        old = None if candidates_N is None else candidates_N[:known]
-        masked = None if listed else [history[history < known] for history in histories]
-        found_QK, scores_QK = self._searcher.search(users_QD, depth, masked, old)
-        if not len(self._new_AD):
-            return found_QK, scores_QK
-        new_A = np.arange(len(self._new_AD))
-        new_QA = np.repeat(new_A[None], len(histories), axis=0)
-        if candidates_N is not None:
-            new_QA[:, ~candidates_N[known:]] = -1
-        for row, history in enumerate(() if listed else histories):
-            new_QA[row, history[history >= known] - known] = -1
-        both_QM = np.concatenate([found_QK, np.where(new_QA < 0, -1, new_QA + known)], axis=1)
-        scores_QM = np.concatenate([scores_QK, pair_scores(users_QD, self._new_AD, new_QA)], axis=1)
-        best_QK = np.lexsort((both_QM, -scores_QM), axis=1)[:, :depth]
-        return (
-            np.take_along_axis(both_QM, best_QK, axis=1).astype(np.int32),
-            np.take_along_axis(scores_QM, best_QK, axis=1),
-        )
+        return self._searcher.search(users_QD, depth, None if listed else histories, candidates_N)
 
     @property
     def _served(self) -> score_sum.Ranker:
@@ -255,10 +235,11 @@ def _positive(k: int) -> int:
     return k
 
 
-def _of_one_run(catalogue: Catalogue, data: Path, embeddings: artifacts.Artifact) -> None:
-    if embeddings.facts["items"] != len(catalogue):
-        raise _other_items(data / "embeddings", embeddings.facts["items"], data, len(catalogue), "embed_items")
-
-
-def _other_items(folder: Path, items: int, data: Path, wanted: int, stage: str) -> MolarError:
-    return MolarError(f"{folder} is of {items:,} items and {data / 'catalog'} of {wanted:,}: run `dvc repro {stage}`")
+def _of_one_catalogue(counts: Mapping[str, int], wanted: int, data: Path) -> None:
+    """Raise MolarError where a folder of the run counts other items than the catalogue."""
+    for name, count in counts.items():
+        if count != wanted:
+            raise MolarError(
+                f"{data / name} is of {count:,} items and {data / 'catalog'} of {wanted:,}: they are not of one run, "
+                "`dvc repro` makes them one"
+            )

@@ -1,7 +1,7 @@
 """`card`: the model card of the run that lies here, to be published beside its artifacts.
 
     molar card                              writes MODEL_CARD.md
-    molar card README.md --licence mit      under a licence of your choice, by Hugging Face's name for it
+    molar card out/README.md --licence mit  under a licence of your choice, by Hugging Face's name for it
 
 Reads params.yaml, dvc.lock, metrics.json and, where they are, data/catalog, data/evaluation and data/mirm.
 """

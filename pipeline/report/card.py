@@ -1,7 +1,7 @@
 """The model card of a run: one Markdown page to be published beside its artifacts, with Hugging Face's front matter.
 
     from pipeline.report import card
-    card.write(Path("."), Path("README.md"), licence="cc-by-4.0")
+    card.write(Path("."), Path("published/README.md"), licence="cc-by-4.0")
 
 Promise: every figure is metrics.json's, and metrics.json and params.yaml are those that dvc.lock records, or the card
 is refused. Standard errors are data/evaluation's (of a record of `molar experiment` they are computed from its
@@ -27,6 +27,7 @@ from pipeline.report.card_run import Run, opened
 from pipeline.report.results import ORDER
 from pipeline.retrieval.metrics import short
 
+OPENING = "---\n"  # of the front matter
 PACKAGES = ("torch", "transformers", "peft", "numpy", "pyarrow", "dvc")
 FAISS = ("faiss-cpu", "faiss-gpu")
 PARTS = {
@@ -41,10 +42,12 @@ def write(root: Path, path: Path, *, licence: str | None = None, commit: str | N
     """Write the card of the run at `root` (a project, a clone, or an experiment's record) to `path`.
 
     `licence` is that of what is published, a word that Hugging Face knows; `commit` replaces what Git says at `root`.
-    Raises MolarError: no finished run, files of different runs, a folder that is not there.
+    Raises MolarError: no finished run, files of different runs, a folder that is not there, a file that is no card.
     """
     if not path.parent.is_dir():
         raise MolarError(f"{path} cannot be written: there is no folder {path.parent}")
+    if path.exists() and not path.read_bytes().startswith(OPENING.encode()):
+        raise MolarError(f"{path} is there and is no model card: give the card another name")
     path.write_text(text(opened(root, commit), licence), "utf-8")
 
 
@@ -61,7 +64,7 @@ def text(run: Run, licence: str | None = None) -> str:
         "Reference": card_words.REFERENCE,
     }
     body = [f"## {name}\n\n{words}\n" for name, words in sections.items()]
-    return f"---\n{text_of(_front(run, known, licence))}---\n\n" + "\n".join(body).removeprefix("#")
+    return f"{OPENING}{text_of(_front(run, known, licence))}---\n\n" + "\n".join(body).removeprefix("#")
 
 
 def _front(run: Run, known: Licence, licence: str | None) -> dict[str, Any]:
@@ -98,6 +101,7 @@ def _measured(run: Run) -> str:
     ]
     for part, name in PARTS.items():
         if part in run.metrics:
+            name += "" if part in run.errors else " (its errors were not at hand where this card was written)"
             parts.append(f"{name[0].upper()}{name[1:]}:\n\n{_systems(run, part)}")
     for about, of in run.metrics["difference"].items():
         pair, metric = about.rsplit(" ", 1)

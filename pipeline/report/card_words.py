@@ -44,7 +44,7 @@ SYSTEMS = {
     "dueg_index": "`dueg` through the index that serves it",
     "sum_index": "`sum` through the index that serves it",
     "oracle": "the world's own probabilities, which know each user's taste",
-    "ceiling": "the best ranking by the process and the history alone",
+    "ceiling": "the best that the process and the history alone allow",
 }
 READS = {"text": "text alone", "image": "picture alone", "text+image": "text and picture"}
 
@@ -122,9 +122,12 @@ def limits(params: Params, metrics: Mapping[str, Any], served: str, is_demo: boo
         )
     better = [name for name in ("popularity", "teacher", "dueg", "sum") if name in test and _beats(test[name], ours)]
     if better:
-        lines.append(f"On the test queries these rank better (NDCG@10) than what is served: {', '.join(better)}.")
+        lines.append(
+            f"On the test queries {' and '.join(better)} had a higher NDCG@10 than what is served, if not always by "
+            "more than the error."
+        )
     lines += [
-        f"Over all test queries its first ten places show {ours['coverage@10']:.0%} of the warm items, some far more "
+        f"Over all test queries its first ten places show {ours['coverage@10']:.1%} of the warm items, some far more "
         f"than others: the Gini coefficient of exposure is {short(ours['gini@10'])} (0: all alike).",
         "Offline ranking of what users chose by themselves: no experiment says what they would do with these lists.",
         "One seed. The standard errors are over users and do not hold what another seed changes.",

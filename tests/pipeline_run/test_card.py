@@ -93,6 +93,10 @@ def test_files_that_are_not_of_one_run_are_refused(record: Path, tmp_path: Path)
     assert refusal(lambda: card.write(record, tmp_path / "no/card.md")).endswith(
         f"there is no folder {tmp_path / 'no'}"
     )
+    (tmp_path / "README.md").write_text("# A project")
+    assert refusal(lambda: card.write(record, tmp_path / "README.md")).endswith(
+        "no model card: give the card another name"
+    )
     Project(record).set_params({"runtime": {"workers": 0}})
     card.write(record, tmp_path / "card.md")  # of the machine, not of the run
     Project(record).set_params({"train_dueg": {"alignment": {"weight": 0.25}}})

@@ -2,6 +2,6 @@
 
 Imports point one way only (tests/test_layout.py holds it)::
 
-    stages -> doctor -> recommender -> mirm -> catalog -> checkpoints, artifacts, params
+    stages -> serving, doctor -> recommender -> mirm -> catalog -> checkpoints, artifacts, params
     world (the demo's raw data)      retrieval (a leaf that anyone may use)      report (draws results)
 """

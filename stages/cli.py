@@ -5,6 +5,7 @@ import typer
 from stages import (
     build_index,
     cache,
+    card,
     demo,
     doctor,
     download,
@@ -34,6 +35,7 @@ for name, module in {
     "recommend": recommend,
     "look": look,
     "report": report,
+    "card": card,
     "preset": preset,
     "download": download,
     "doctor": doctor,

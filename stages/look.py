@@ -41,12 +41,12 @@ def main(
 
     from pipeline import artifacts
     from pipeline.catalog.catalogue import open_items, open_sequences
+    from pipeline.catalog.names import find_items
     from pipeline.errors import MolarError
     from pipeline.mirm.shards import conditioned, read_embeddings
     from pipeline.progress import say
     from pipeline.report import gallery as gallery_page
     from pipeline.report import geometry, scatter
-    from pipeline.report.recommendation import find_items
 
     if items and gallery is None:
         raise MolarError("--items chooses what the gallery shows: give --gallery FILE.html with it")

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+DATA = Path("data")
 RAW = Path("data/raw")
 DEMO = RAW / "demo"
 WORLD = Path("data/world")  # the demo world's truth; only `evaluate` may read it, for the oracle and the ceiling

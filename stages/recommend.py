@@ -6,7 +6,7 @@
     molar recommend --all lists.parquet                       every user's list
 
 Serves what data/index holds (`build_index.serve`); reads data/catalog, data/embeddings and data/dueg, and where it is
-the score sum data/teacher as well.
+the score sum data/teacher as well. It asks what `pipeline.serving` answers in Python (docs/api.md).
 """
 
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import Annotated
 import typer
 
 from stages.command import command
-from stages.paths import CATALOG, DUEG, EMBEDDINGS, INDEX, TEACHER
+from stages.paths import DATA
 
 
 @command
@@ -33,51 +33,34 @@ def main(
     import numpy as np
     from rich.console import Console
 
-    from pipeline import artifacts
-    from pipeline.catalog.catalogue import open_items, open_sequences
-    from pipeline.device import pick
+    from pipeline.catalog.names import find_items, find_user
     from pipeline.errors import MolarError
-    from pipeline.params import load_params, load_runtime
     from pipeline.progress import say
-    from pipeline.recommender import score_sum
-    from pipeline.recommender.evaluation import Found, lists
-    from pipeline.recommender.grid import load_recommender
+    from pipeline.recommender.evaluation import lists
     from pipeline.report import recommendation, results
     from pipeline.report.page import page
-    from pipeline.retrieval import index
+    from pipeline.serving import Catalogue, Recommender
 
     if [user is not None, bool(history), all_users is not None].count(True) != 1:
         raise MolarError("say whom to recommend for: a user id, --history with titles or ids, or --all FILE.parquet")
     if html is not None and all_users is not None:
         raise MolarError("--html shows one list: give a user id or --history with it, not --all")
-    params = load_params()
-    leave_out = params.protocol.mask_seen if seen is None else not seen
-    catalog = artifacts.read(CATALOG, "ingest")
-    items = open_items(catalog)
-    sequences = open_sequences(catalog)
+    catalogue = Catalogue.open(DATA)
+    items, sequences = catalogue.stored, catalogue.sequences
     row = None  # of the user; a history in its place is nobody's
     if user is not None:
-        row = recommendation.find_user(sequences.user_ids, user)
+        row = find_user(catalogue.user_ids, user)
         who, chosen = f"user {user}", sequences.history(row)
     elif history:
-        who, chosen = "this history", recommendation.find_items(items, history)
+        who, chosen = "this history", find_items(catalogue, history)
 
-    device = str(pick(load_runtime()))
-    index_of, embeddings = artifacts.read(INDEX, "build_index"), artifacts.read(EMBEDDINGS, "embed_items")
-    served: score_sum.Ranker = load_recommender(artifacts.read(DUEG, "train_dueg"), embeddings, device)
-    if mix := score_sum.read(index_of):
-        teacher = load_recommender(artifacts.read(TEACHER, "train_teacher"), None, device)
-        served = score_sum.Summed(teacher, served, mix)
-    searcher = index.Searcher(index.read(index_of.file("items.faiss")), served.item_vectors(), device)
-
-    def search(histories: score_sum.Histories, users: np.ndarray | None) -> Found:
-        return searcher.search(served.user_vectors(histories, users), k, histories if leave_out else None)
-
+    recommender = Recommender.load(DATA, catalogue=catalogue)
     if all_users is not None:
-        written = results.write_lists(all_users, lists(sequences, search), items.item_ids)
+        found_by_block = lists(sequences, lambda of, users: recommender.search(of, users, k, seen=seen))
+        written = results.write_lists(all_users, found_by_block, catalogue.item_ids)
         say(f"lists of {written:,} users -> {all_users}")
         return
-    found, scores = search([chosen], None if row is None else np.array([row]))
+    found, scores = recommender.search([chosen], None if row is None else np.array([row]), k, seen=seen)
     real = found[0] >= 0
     before = recommendation.cards(items, chosen.tolist(), None, pictures=html is not None)
     after = recommendation.cards(items, found[0][real].tolist(), scores[0][real].tolist(), pictures=html is not None)

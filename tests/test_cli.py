@@ -20,6 +20,7 @@ COMMANDS = [
     "evaluate",
     "recommend",
     "look",
+    "card",
     "preset",
     "download",
     "doctor",

@@ -31,6 +31,7 @@ ROOMS = {
     "encoders": BASE | {"catalog", "mirm"},
     "recommender": BASE | {"catalog", "mirm", "retrieval", "contrast", "live"},
     "doctor": BASE | {"catalog", "mirm", "recommender"},
+    "serving": BASE | {"catalog", "mirm", "encoders", "recommender", "retrieval"},
     "report": BASE | {"catalog", "retrieval", "experiments"},
     "experiments": BASE | {"retrieval"},
 }

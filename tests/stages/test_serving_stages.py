@@ -16,6 +16,7 @@ from pipeline.errors import MolarError
 from pipeline.recommender import grid, score_sum
 from pipeline.report import results
 from pipeline.retrieval import index, rank
+from pipeline.serving import tables
 from pipeline.world import ceiling
 from stages import build_index, evaluate, recommend
 from tests.report import shelf
@@ -26,11 +27,11 @@ def shop(tmp_path, monkeypatch):
     """A folder with this project's params.yaml in which the models are plain arrays."""
     loaded = params.load_params()
     smaller = loaded.evaluate.model_copy(update={"oracle": False, "bootstrap": 100})
-    monkeypatch.setattr(params, "load_params", lambda: loaded.model_copy(update={"evaluate": smaller}))
-    monkeypatch.setattr(params, "load_runtime", lambda: loaded.runtime.model_copy(update={"device": "cpu"}))
+    monkeypatch.setattr(params, "load_params", lambda *_: loaded.model_copy(update={"evaluate": smaller}))
+    monkeypatch.setattr(params, "load_runtime", lambda *_: loaded.runtime.model_copy(update={"device": "cpu"}))
     monkeypatch.chdir(tmp_path)
     for name in ("catalog", "teacher", "embeddings", "dueg"):
-        with artifacts.write(tmp_path / "data" / name):
+        with artifacts.write(tmp_path / "data" / name, items=shelf.ITEMS):
             pass
     warm_N = np.arange(shelf.ITEMS) < shelf.WARM
     models = {"teacher": shelf.PlainRecommender(warm_N, 1), "dueg": shelf.PlainRecommender(warm_N | True, 2)}
@@ -43,6 +44,7 @@ def shop(tmp_path, monkeypatch):
         image_bytes=lambda idx: None,
     )
     monkeypatch.setattr(grid, "load_recommender", lambda artifact, *_: models[artifact.directory.name])
+    monkeypatch.setattr(tables, "frozen", lambda model: model)  # an array is one already
     monkeypatch.setattr(catalogue, "open_sequences", lambda artifact: of)
     monkeypatch.setattr(catalogue, "open_cold", lambda artifact: shelf.cold_queries(of))
     monkeypatch.setattr(catalogue, "open_items", lambda artifact: items)
@@ -54,7 +56,7 @@ def serving_the_sum(shop, monkeypatch):
     """The same with an index of the score sum."""
     loaded = params.load_params()
     asked = loaded.build_index.model_copy(update={"serve": "sum"})
-    monkeypatch.setattr(params, "load_params", lambda: loaded.model_copy(update={"build_index": asked}))
+    monkeypatch.setattr(params, "load_params", lambda *_: loaded.model_copy(update={"build_index": asked}))
     build_index.main()
     return shop
 
@@ -133,7 +135,7 @@ def test_evaluation_is_the_same_but_for_what_is_served(shop, serving_the_sum, mo
     summed = json.loads((shop / "metrics.json").read_text())
     loaded = params.load_params()
     asked = loaded.build_index.model_copy(update={"serve": "dueg"})
-    monkeypatch.setattr(params, "load_params", lambda: loaded.model_copy(update={"build_index": asked}))
+    monkeypatch.setattr(params, "load_params", lambda *_: loaded.model_copy(update={"build_index": asked}))
     build_index.main()
     evaluate.main()
     plain = json.loads((shop / "metrics.json").read_text())

@@ -1,0 +1,97 @@
+"""The run that a model card is of: its files read, and refused where they are not of one run.
+
+Promise: metrics.json and params.yaml are those that dvc.lock records, and the standard errors belong to these metrics.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline import params
+from pipeline.artifacts import sha256
+from pipeline.errors import MolarError
+from pipeline.params import Params
+from pipeline.params.load import parsed
+from pipeline.report.saved_errors import Errors, saved_errors
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a card is written from."""
+
+    params: Params
+    values: dict[str, Any]  # params.yaml as it stands
+    digest: str  # its SHA-256
+    lock: dict[str, Any]  # dvc.lock's stages
+    metrics: dict[str, Any]
+    errors: Errors
+    summary: dict[str, Any] | None  # of the catalogue; None where it is not at hand
+    mirm: dict[str, Any] | None  # data/mirm/molar.json
+    commit: str  # in words
+    changed: int  # files of code that differ from those that made the run
+
+    @property
+    def served(self) -> str:
+        """The system that the index serves, by its name in metrics.json."""
+        name = self.params.build_index.serve
+        return f"{name}_index" if f"{name}_index" in self.metrics["test"] else name
+
+
+def opened(root: Path, commit: str | None = None) -> Run:
+    """The run at `root`, checked to be one. Raises MolarError."""
+    asked = params.load_params(root / "params.yaml")
+    lock = parsed(_text(root / "dvc.lock"), str(root / "dvc.lock"))["stages"]
+    values = parsed(_text(root / "params.yaml"), str(root / "params.yaml"))
+    for stage, entry in lock.items():
+        ran_with = entry.get("params", {}).get("params.yaml", {})
+        if key := next((key for key, value in ran_with.items() if values.get(key.split(".")[0]) != value), None):
+            raise MolarError(
+                f"{root / 'params.yaml'}: {key} is not what {stage} ran with, as dvc.lock says: run `dvc repro`, or "
+                "put the file back"
+            )
+    measured = _text(root / "metrics.json")
+    outs = {out["path"]: out["md5"] for entry in lock.values() for out in entry["outs"]}
+    if outs.get("metrics.json") != hashlib.md5(measured.encode(), usedforsecurity=False).hexdigest():
+        raise MolarError(f"{root / 'metrics.json'} is not the one that dvc.lock records: run `dvc repro evaluate`")
+    metrics, headline = json.loads(measured), "masked" if asked.protocol.mask_seen else "unmasked"
+    return Run(
+        asked,
+        values,
+        sha256(root / "params.yaml"),
+        lock,
+        metrics,
+        saved_errors(root, metrics, headline),
+        _json(root / "data/catalog/summary.json"),
+        _json(root / "data/mirm/molar.json"),
+        f"commit `{commit}`" if commit else _commit(root),
+        _changed(root, lock),
+    )
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text("utf-8")
+    except FileNotFoundError:
+        raise MolarError(f"{path} not found: a card is of a finished run, so `dvc repro` comes first") from None
+
+
+def _json(path: Path) -> dict[str, Any] | None:
+    return json.loads(path.read_text("utf-8")) if path.is_file() else None
+
+
+def _commit(root: Path) -> str:
+    done = subprocess.run(["git", "rev-parse", "HEAD"], cwd=root, check=False, capture_output=True, text=True)
+    return f"commit `{done.stdout.strip()}`" if done.returncode == 0 else "commit unknown, there is no Git repository"
+
+
+def _changed(root: Path, lock: Mapping[str, Any]) -> int:
+    """Files of code at `root` that are other ones than dvc.lock records, 0 where there is no code."""
+    recorded = {dep["path"]: dep["md5"] for entry in lock.values() for dep in entry.get("deps", [])}
+    code = {root / path: md5 for path, md5 in recorded.items() if path.endswith(".py") and (root / path).is_file()}
+    return sum(hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest() != md5 for path, md5 in code.items())

@@ -1,0 +1,150 @@
+"""The embedding of one new item, by the very encoder of the run: the MIRM in data/mirm, or the frozen content encoders.
+
+Promise: an item with the words, attributes and picture of one in the catalogue gets that one's vector, to the bit where
+machine and libraries are the same. Before the first new item, one of the catalogue's is encoded again and compared with
+data/embeddings, so that a params.yaml edited since, or another model, is refused. No cache is read or written, and
+`embed_items.compile`, which differs by rounding, is left aside.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from pipeline import artifacts
+from pipeline.artifacts import Artifact
+from pipeline.catalog.catalogue import Items
+from pipeline.catalog.images import MAX_BYTES, UnusableImageError, encode
+from pipeline.encoders import checkpoint, image, text
+from pipeline.errors import MolarError
+from pipeline.mirm.embed import Encoder
+from pipeline.mirm.folder import Mirm, load_mirm
+from pipeline.mirm.prompt import words_of
+from pipeline.mirm.shards import read_conditioning, read_embeddings
+from pipeline.mirm.verify import OF_PRECISION, OF_SHARDS
+from pipeline.params.embed_items import EmbedItems
+from pipeline.params.ingest import Ingest
+
+Picture = str | Path | bytes | Image.Image
+
+
+class One(Items):
+    """A single item in memory."""
+
+    def __init__(
+        self, item_id: str, title: str | None, words: str | None, attributes: Mapping[str, str], picture: bytes | None
+    ) -> None:
+        self.item_ids, self.titles, self.texts = [item_id], [title], [words]
+        self.captions, self.summaries = [None], [None]
+        self.attributes = [dict(attributes)]
+        self.has_image = np.array([picture is not None])
+        self._picture = picture
+
+    def image_bytes(self, idx: int) -> bytes | None:
+        return self._picture
+
+
+class Content:
+    """What turns an item into the features that user models read."""
+
+    def __init__(self, params: EmbedItems, ingest: Ingest, mirm: Path, stored: Artifact, device: str) -> None:
+        self._params, self._ingest, self._mirm, self._stored = params, ingest, mirm, stored
+        self._device = torch.device(device)
+        self._proved = False
+
+    def picture(self, given: Picture | None) -> bytes | None:
+        """A picture as `ingest` would have kept it. Raises MolarError: it cannot be opened or used."""
+        if given is None:
+            return None
+        source: Path | bytes
+        if isinstance(given, Image.Image):
+            buffer = io.BytesIO()
+            (given if given.mode in ("RGB", "RGBA", "L", "LA", "P") else given.convert("RGB")).save(buffer, "PNG")
+            source, name = buffer.getvalue(), "the picture given"
+        elif isinstance(given, bytes):
+            source, name = given, f"the picture given ({len(given):,} bytes)"
+        else:
+            source, name = Path(given), str(given)
+            if not source.is_file():
+                raise MolarError(f"add_item: there is no picture file {name}: give a path, bytes, a PIL image or None")
+        try:
+            if isinstance(source, bytes) and len(source) > MAX_BYTES:
+                raise UnusableImageError(f"it is above {MAX_BYTES // 1_000_000} MB")
+            return encode(source, self._ingest.image_size, self._ingest.max_image_pixels).content
+        except UnusableImageError as error:
+            raise MolarError(f"add_item: {name} cannot be used: {error}") from None
+
+    def refuse(self, item: One) -> None:
+        """Raise MolarError for an item with a picture that the run does not look at, or with nothing that it reads."""
+        key = "modality" if self._params.encoder == "mirm" else "encoder"
+        reads: str = getattr(self._params, key)
+        of = f"embed_items.{key} = {reads!r}"
+        if item.has_image[0] and "image" not in reads:
+            raise MolarError(f"add_item: this run reads words alone ({of}): add the item without its picture")
+        has_words = "text" in reads and words_of(item, 0)
+        if not has_words and not ("image" in reads and item.has_image[0]):
+            needs = {"text": "a title, text or attributes", "image": "a picture"}.get(reads, "a title, text or picture")
+            raise MolarError(f"add_item: there is nothing to embed ({of}): give the item {needs}")
+
+    def features(self, item: One, example: One, number: int) -> NDArray[np.float32]:
+        """(K,) float32, conditioned. `example` is the stored item of that number, which proves the encoder once.
+
+        Raises MolarError: a missing model, a picture that cannot be decoded, vectors unlike those of the run.
+        """
+        if not self._proved:
+            self._prove(example, number)
+            self._proved = True
+        mean_D, matrix_DK = read_conditioning(self._stored)
+        raw_D = self._raw(item).astype(self._params.dtype).astype(np.float32)  # as the shards would have kept it
+        features_K: NDArray[np.float32] = (raw_D - mean_D) @ matrix_DK
+        return features_K
+
+    @cached_property
+    def _loaded(self) -> Mirm:
+        return load_mirm(artifacts.read(self._mirm, "finetune_mirm"), self._params.precision)
+
+    def _raw(self, item: One) -> NDArray[np.float32]:
+        """(D,) float32."""
+        asked = self._params
+        if asked.encoder == "mirm":
+            encoder = Encoder(self._loaded, item, asked.modality, self._device, asked.batch_tokens)
+            return np.asarray(encoder.encode([0])[0])
+        parts, shared = [], (asked.precision, asked.batch_tokens, self._device)
+        if "text" in asked.encoder:
+            found = checkpoint.find("text", asked.text_encoder.model, asked.text_encoder.revision)
+            parts.append(_encoded(text.Texts(found, item, asked.text_encoder, *shared)))
+        if "image" in asked.encoder:
+            found = checkpoint.find("image", asked.image_encoder.model, asked.image_encoder.revision)
+            parts.append(_encoded(image.Pictures(found, item, asked.image_encoder, *shared)))
+        return np.concatenate(parts)
+
+    def _prove(self, example: One, number: int) -> None:
+        stored_D = read_embeddings(self._stored)[number]
+        anew_D = self._raw(example)
+        allowed = OF_PRECISION[self._params.precision] + OF_SHARDS[self._params.dtype]
+        same_width = anew_D.shape == stored_D.shape
+        if not (same_width and np.abs(anew_D - stored_D).max() <= allowed * np.abs(anew_D).max()):
+            raise MolarError(
+                f"add_item: item {example.item_ids[0]!r} encoded anew is not what {self._stored.directory} holds: "
+                "params.yaml, the model or the libraries are not those of the run: `dvc repro embed_items` mends it"
+            )
+
+
+def one_of(items: Items, number: int) -> One:
+    """A stored item by itself."""
+    picture = items.image_bytes(number)
+    return One(items.item_ids[number], items.titles[number], items.texts[number], items.attributes[number], picture)
+
+
+def _encoded(encoder: text.Texts | image.Pictures) -> NDArray[np.float32]:
+    """One item's vector, zeros where there is nothing to encode."""
+    if encoder.key(0) is not None:
+        return np.asarray(encoder.encode([0])[0])
+    return np.zeros(encoder.model.config.hidden_size, np.float32)

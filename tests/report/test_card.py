@@ -1,0 +1,96 @@
+"""What a card says of runs of every kind: conditions of the data, backbones, limits; no local path is told."""
+
+import pytest
+from ruamel.yaml import YAML
+
+from pipeline.catalog.licences import UNKNOWN, of_data
+from pipeline.params import load_params
+from pipeline.report import card, card_words
+from pipeline.report.card_run import Run
+from tests.conftest import ROOT
+
+PARAMS = load_params(ROOT / "params.yaml")
+FIGURES = {"ndcg@10": 0.25, "recall@10": 0.5, "coverage@10": 0.75, "gini@10": 0.5, "debiased ndcg@10": 0.125}
+
+
+def changed(**sections):
+    """The project's params with some keys of some sections changed."""
+    return PARAMS.model_copy(
+        update={name: getattr(PARAMS, name).model_copy(update=keys) for name, keys in sections.items()}
+    )
+
+
+def run(params=PARAMS, mirm=None, cold=True, better=()):
+    names = ("popularity", "teacher", "dueg", "sum", f"{params.build_index.serve}_index")
+    test = {name: FIGURES | {"ndcg@10": 0.5 if name in better else 0.25} for name in names}
+    metrics = {"test": test, "difference": {"dueg-teacher ndcg@10": {"mean": 0.0, "low": -0.1, "high": 0.1}}}
+    metrics |= {part: {names[-1]: FIGURES} for part in ("cold_among_all", "cold_among_cold")} if cold else {}
+    values = params.model_dump(mode="json")
+    return Run(params, values, "0" * 64, {}, metrics, {}, None, mirm, "commit `abc`", 0)
+
+
+def front(text):
+    return YAML(typ="safe").load(text.split("---\n")[1])
+
+
+@pytest.mark.parametrize(
+    ("ingest", "title", "words"),
+    [
+        ({}, "the demo world", "drawn by this project's own program"),
+        (
+            {"source": "movielens", "path": "data/raw/ml-1m", "published": "ml-1m"},
+            "MovieLens 1M",
+            "GroupLens: research",
+        ),
+        ({"source": "movielens", "path": "data/raw/ml-32m"}, "ml-32m", "passing on under the same conditions"),
+        ({"source": "amazon", "path": "x", "published": "amazon-2023-Video_Games"}, "Video_Games", "states no licence"),
+        ({"source": "pixelrec", "path": "x", "published": "pixelrec-50k"}, "PixelRec 50K", "forbids altered copies"),
+        ({"source": "amazon", "path": "x", "published": "molar-amazon"}, "Molar's Amazon", UNKNOWN),
+        ({"path": "data/raw/shop"}, "shop", UNKNOWN),
+    ],
+)
+def test_conditions_of_the_data_are_told_or_called_unknown(ingest, title, words):
+    params = changed(ingest=ingest)
+    known, text = of_data(params.ingest), card.text(run(params))
+    assert known.data.endswith(title) and words in known.words and words in text
+    says = front(text)
+    if known.ours:
+        assert says["license"] == "apache-2.0"
+    else:
+        assert (says["license"], says["license_name"]) == ("other", "unknown")
+        assert front(card.text(run(params), "cc-by-4.0"))["license"] == "cc-by-4.0"
+        assert "demo world" not in text
+
+
+def test_limits_are_those_of_the_very_run():
+    demo = card.text(run())
+    assert "drawn at random" in demo and "the demo world: users, items and pictures are drawn" in demo
+    assert "NDCG@10 .2500 among cold items alone" in demo and "had a higher" not in demo
+    other = changed(ingest={"path": "shop"}, build_index={"serve": "sum"}, finetune_mirm={"backbone": "Qwen/Qwen2-VL"})
+    text = card.text(
+        run(other, {"backbone": {"hub": "Qwen/Qwen2-VL", "revision": "main"}}, cold=False, better=["dueg"])
+    )
+    assert front(text)["base_model"] == "Qwen/Qwen2-VL" and "(Qwen/Qwen2-VL at main, all of it fine-tuned)" in text
+    assert "drawn at random" not in text and "no cold item was held out" in text and "**sum_index**" in text
+    assert "On the test queries dueg had a higher NDCG@10" in text and "a history of such items alone cannot" in text
+    by_id = card.text(run(changed(train_dueg={"items": "id"})))
+    assert "a new or cold item cannot be ranked" in by_id and "drawn at random" not in by_id
+    unaligned = changed(train_dueg={"alignment": PARAMS.train_dueg.alignment.model_copy(update={"weight": 0.0})})
+    assert "the alignment's weight is 0" in card.text(run(unaligned))
+    assert "Frozen content encoders (text)" in card.text(run(changed(embed_items={"encoder": "text"})))
+
+
+def test_no_path_of_a_machine_is_told():
+    params = changed(ingest={"path": "/srv/ann/shop"}, finetune_mirm={"backbone": "/srv/ann/qwen"})
+    text = card.text(run(params, {"backbone": {"sha256": "ab" * 32}}))
+    assert "/srv" not in text and "path: .../shop" in text and f"a local folder, SHA-256 {'ab' * 32}" in text
+    assert card_words.backbone(params, None) == "a local folder"
+
+
+def test_the_params_are_told_but_those_of_the_machine():
+    told = YAML(typ="safe").load(card.text(run()).split("```yaml\n")[1].split("```")[0])
+    assert told == {key: value for key, value in run().values.items() if key != "runtime"}
+
+
+def test_a_cell_may_hold_what_ends_one():
+    assert card.table(["a"], [["b|c"]]) == "| a |\n| --- |\n| b\\|c |"

@@ -83,7 +83,7 @@ def test_limits_are_those_of_the_very_run():
 def test_no_path_of_a_machine_is_told():
     params = changed(ingest={"path": "/srv/ann/shop"}, finetune_mirm={"backbone": "/srv/ann/qwen"})
     text = card.text(run(params, {"backbone": {"sha256": "ab" * 32}}))
-    assert "/srv" not in text and "path: .../shop" in text and f"a local folder, SHA-256 {'ab' * 32}" in text
+    assert "/srv" not in text and "path: '.../shop'" in text and f"a local folder, SHA-256 {'ab' * 32}" in text
     assert card_words.backbone(params, None) == "a local folder"
 
 

@@ -12,6 +12,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from ..conftest import ROOT
 
 DVC_YAML = """\
@@ -139,6 +141,12 @@ class Toy:
         output, _ = process.communicate()
         assert process.returncode == status, output
         return output.splitlines()
+
+    def enter(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Have this process work in it."""
+        monkeypatch.chdir(self.root)
+        for name, value in self.environment.items():
+            monkeypatch.setenv(name, value)
 
     def executions(self) -> list[str]:
         """Stages that have run since the last question, in order."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import shutil
 import subprocess
 import sys
@@ -30,6 +32,22 @@ def with_one_row(root: Path) -> Toy:
     return toy
 
 
+def forge(toy: Toy, seed: int, metrics: str = "{}") -> str:
+    """A record as if `whole` had been run with that seed; its address."""
+    digest = hashlib.md5(metrics.encode(), usedforsecurity=False).hexdigest()
+    place, params = address(toy, seed), (toy.root / "params.yaml").read_text().replace("\nseed: 0", f"\nseed: {seed}")
+    lock = f"stages:\n  evaluate:\n    cmd: x\n    outs:\n    - path: metrics.json\n      md5: {digest}\n"
+    files = {
+        "metrics.json": metrics,
+        "per_user.parquet": "PAR1PAR1",
+        "params.yaml": params,
+        "dvc.lock": lock,
+        kept.ABOUT: json.dumps({"commit": Committed(toy.root).sha, "stages": []}),
+    }
+    kept.put(toy.root, place, {name: text.encode() for name, text in files.items()})
+    return place
+
+
 def address(toy: Toy, seed: int) -> str:
     """Of the row `whole`."""
     table = parsed((toy.root / "experiments" / "toy.yaml").read_text(), "toy")
@@ -42,18 +60,23 @@ def copied(toy: Toy, folder: Path, config: str) -> Toy:
     copy = Toy(folder / "mine" / "checkout")
     copy.environment["HOME"] = str(folder)  # no key, host or credential of whoever runs the tests
     (copy.root / ".dvc" / "config.local").write_text(config)
-    copy.git("init", "-q", "--bare", "-b", "main", str(folder / "origin.git"))
-    copy.git("remote", "add", "origin", str(folder / "origin.git"))
-    copy.git("push", "-q", "origin", "main")
+    with_origin(copy, folder / "origin.git")
     return copy
 
 
-def clone(toy: Toy, folder: Path, config: str) -> Toy:
+def with_origin(toy: Toy, origin: Path) -> None:
+    toy.git("init", "-q", "--bare", "-b", "main", str(origin))
+    toy.git("remote", "add", "origin", str(origin))
+    toy.git("push", "-q", "origin", "main")
+
+
+def clone(toy: Toy, folder: Path, config: str = "") -> Toy:
     """A colleague's, on a machine of their own."""
     toy.git("clone", "-q", str(toy.root.parent.parent / "origin.git"), str(folder / "checkout"))
     theirs = Toy(folder / "checkout")
     theirs.environment["HOME"] = str(folder)
-    (theirs.root / ".dvc" / "config.local").write_text(config)
+    if config:
+        (theirs.root / ".dvc" / "config.local").write_text(config)
     return theirs
 
 

@@ -6,6 +6,7 @@ The commands run in this process, DVC and the servers in theirs; through a folde
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import MolarError
-from pipeline.experiments import share
+from pipeline.experiments import run, share
 from pipeline.experiments.committed import Committed
 from pipeline.experiments.figures import figures
 from pipeline.experiments.formats import written
@@ -37,7 +38,9 @@ def dvc(toy: Toy, *arguments: str) -> str:
     return done.stdout
 
 
-def test_a_fresh_clone_computes_nothing_and_shows_the_same_table(computed: Toy, tmp_path: Path) -> None:
+def test_a_fresh_clone_computes_nothing_and_shows_the_same_table(
+    computed: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     with servers.local(tmp_path) as config:
         toy = copied(computed, tmp_path, config)
         said = toy.molar("push", "toy")
@@ -52,11 +55,13 @@ def test_a_fresh_clone_computes_nothing_and_shows_the_same_table(computed: Toy, 
     assert re.fullmatch(r"artifacts: \d+ files came from DVC remote shared, 0 there already \(\S+ kB in all\)", said[1])
     assert (theirs.root / ".git" / "index").read_bytes() == before
     assert records(theirs) == records(toy) and cached(theirs.root / ".dvc/cache") == cached(toy.root / ".dvc/cache")
-    assert theirs.molar("show", "toy", "--buckets") == toy.molar("show", "toy", "--buckets")
-    assert theirs.molar("run", "toy", "--seeds", "1", "--only", "whole") == [
-        "toy on demo: nothing to compute, 1 run there; `molar experiment show toy`"
-    ]
-    dvc(theirs, "checkout", "-q", "data/raw/demo.dvc")
+    toy.enter(monkeypatch)
+    table = written(figures("toy"), "terminal", buckets=True)
+    theirs.enter(monkeypatch)
+    assert written(figures("toy"), "terminal", buckets=True) == table
+    run.run("toy", None, range(1), ["whole"])
+    assert capsys.readouterr().err == "toy on demo: nothing to compute, 1 run there; `molar experiment show toy`\n"
+    shutil.copytree(toy.root / "data/raw/demo", theirs.root / "data/raw/demo")
     assert dvc(theirs, "repro").count("is cached - skipping run") == 4, "the run-cache has come as well"
     assert theirs.executions() == []
 

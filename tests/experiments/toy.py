@@ -155,8 +155,8 @@ class Toy:
         return [line.split()[0] for line in lines]
 
 
-def made(root: Path) -> Toy:
-    """A committed toy whose raw data DVC tracks."""
+def made(root: Path, dvc: bool = True) -> Toy:
+    """A committed toy whose raw data DVC tracks, or that DVC does not know of, which costs less."""
     root.mkdir(parents=True)
     (root / "dvc.yaml").write_text(DVC_YAML)
     (root / "toy.py").write_text(TOY.replace("\\\\n", "\\n"))
@@ -171,7 +171,8 @@ def made(root: Path) -> Toy:
     (root / "data/raw/demo/interactions.csv").write_text("user,item\n")
     toy = Toy(root)
     toy.git("init", "-q", "-b", "main")
-    for arguments in (("init", "-q"), ("config", "core.analytics", "false"), ("add", "-q", "data/raw/demo")):
+    tracking = (("init", "-q"), ("config", "core.analytics", "false"), ("add", "-q", "data/raw/demo"))
+    for arguments in tracking if dvc else ():
         command = [sys.executable, "-m", "dvc", *arguments]
         subprocess.run(command, cwd=root, env=toy.environment, check=True, capture_output=True)
     toy.git("add", "--all")

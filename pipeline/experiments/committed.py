@@ -59,7 +59,7 @@ class Committed:
 
         Data outside the repository counts by names, sizes and times of its files.
         """
-        stages = {name: _that_counts(stage) for name, stage in self.stages.items()}
+        stages = {name: that_counts(stage) for name, stage in self.stages.items()}
         digest = hashlib.sha256(json.dumps(stages, sort_keys=True).encode())
         deps = {resolved(dep, values) for stage in self.stages.values() for dep in stage.get("deps", [])}
         for path, blob in sorted(self.blobs.items()):
@@ -90,7 +90,7 @@ class Committed:
         return done.stdout
 
 
-def _that_counts(stage: dict[str, Any]) -> dict[str, Any]:
+def that_counts(stage: dict[str, Any]) -> dict[str, Any]:
     """A stage of dvc.yaml without what changes no result: its words, and which outs are pushed."""
 
     def out(entry: Any) -> Any:

@@ -24,7 +24,8 @@ stages:
       - toy.py
       - ${ingest.path}
     params: [ingest]
-    outs: [data/catalog]
+    outs:
+      - data/catalog
   train_teacher:
     cmd: python toy.py train_teacher
     deps: [toy.py, data/catalog/part/users.txt]
@@ -116,6 +117,7 @@ class Toy:
             **{f"GIT_{who}_{what}": "toy" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")},
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
             "PYTHONPATH": str(ROOT),
+            "DVC_NO_ANALYTICS": "1",
             "DVC_SITE_CACHE_DIR": str(root.parent / "site"),
             "TOY_LOG": str(self.log),
             "COLUMNS": "80",
@@ -171,8 +173,7 @@ def made(root: Path, dvc: bool = True) -> Toy:
     (root / "data/raw/demo/interactions.csv").write_text("user,item\n")
     toy = Toy(root)
     toy.git("init", "-q", "-b", "main")
-    tracking = (("init", "-q"), ("config", "core.analytics", "false"), ("add", "-q", "data/raw/demo"))
-    for arguments in tracking if dvc else ():
+    for arguments in (("init", "-q"), ("add", "-q", "data/raw/demo")) if dvc else ():
         command = [sys.executable, "-m", "dvc", *arguments]
         subprocess.run(command, cwd=root, env=toy.environment, check=True, capture_output=True)
     toy.git("add", "--all")

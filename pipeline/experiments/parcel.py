@@ -82,8 +82,11 @@ def of_files(address: str, files: Mapping[str, bytes], committed: Committed | No
     """One that has arrived, of code that `committed` knows if given. Raises MolarError: it is damaged."""
     what_to_do = f"whoever computed it pushes it again after `git push REMOTE :{NAMESPACE}{address}`"
     found = _checked(address, files, committed, what_to_do)
-    shared = json.loads(files.get(SHARED, b"{}"))
-    found.held_back, found.runs = shared.get("held_back", {}), shared.get("runs", {})
+    try:
+        shared = json.loads(files[SHARED])
+        found.held_back, found.runs = dict(shared["held_back"]), dict(shared["runs"])
+    except (KeyError, ValueError, TypeError):
+        raise MolarError(f"the record {address} has no {SHARED} that can be read: {what_to_do}") from None
     return found
 
 

@@ -77,15 +77,16 @@ def pull(name: str, data: str | None, remote: str | None, git_remote: str) -> No
     size = sum(len(content) for found in new for content in found.record.values())
     say(f"{asked}: {_count(len(new), 'record')} came from Git remote {git_remote} ({_size(size)}), {old} there already")
     brought = [found for address, found in parcels.items() if address not in differ]
-    try:
-        moved = _transferred("fetch", asked, brought, remote)
-    except MolarError as error:
-        raise MolarError(f"the records are here and stand, their artifacts are not: {error}") from None
-    for found in brought:
-        found.put_runs(moved.cache)
-    say(_artifacts(moved, f"came from DVC remote {moved.remote}"))
-    _tell_absent(moved, brought, "not on the DVC remote")
-    _tell_held_back(brought)
+    if brought:
+        try:
+            moved = _transferred("fetch", asked, brought, remote)
+        except MolarError as error:
+            raise MolarError(f"the records are here and stand, their artifacts are not: {error}") from None
+        for found in brought:
+            found.put_runs(moved.cache)
+        say(_artifacts(moved, f"came from DVC remote {moved.remote}"))
+        _tell_absent(moved, brought, "not on the DVC remote")
+        _tell_held_back(brought)
     _tell_differing(differ, "yours stay: to take theirs, delete them under .molar/experiments/records/")
     _fail(list(problems.values()))
 

@@ -64,7 +64,7 @@ def main(kind: str, folder: Path, name: str | None) -> None:
         logging.getLogger(library).propagate = False
 
     def told(kind: type[BaseException], error: BaseException, _: TracebackType | None) -> None:
-        where = f"DVC remote {name!r}{f' ({url})' if url else ''}: "
+        where = f"DVC remote {name!r}{f' ({url})' if url else ''}: " if name else "DVC: "
         print(json.dumps({"error": where + _words(heard.reason or error)}))
 
     url = None
@@ -85,22 +85,28 @@ def main(kind: str, folder: Path, name: str | None) -> None:
     (folder / "contents.dvc").write_text(json.dumps({"outs": outs}), "utf-8")  # JSON is YAML
     Repo.init(str(folder), no_scm=True).close()
     settings = {"cache": {"dir": str(cache.folder)}, "core": {"remote": name}, "remote": {name: dict(known[name])}}
-    moved = 0
+    moved, before = 0, _files(cache, listed)
     if listed:
         with Repo(str(folder), config=settings) as repo:
             try:
                 moved = (repo.push if kind == "push" else repo.fetch)([str(folder / "contents.dvc")], remote=name)
-            except repo_errors() as error:
+            except _failures() as error:
                 if kind == "push" or heard.reason or not getattr(error, "amount", 0):
                     raise  # else some contents are not on the remote: those are `absent`
     absent = [digest for digest in digests if not cache.whole(digest)]
-    files = {path for digest in listed for path in cache.files(digest) if path.is_file()}
+    files = _files(cache, listed)
+    if kind == "fetch":
+        moved = len(files - before)  # which DVC does not say if some contents are not there
     size = sum(path.stat().st_size for path in files)
     about = {"cache": str(cache.folder), "remote": name, "moved": moved, "files": len(files), "bytes": size}
     print(json.dumps(about | {"absent": absent}))
 
 
-def repo_errors() -> tuple[type[Exception], ...]:
+def _files(cache: Cache, digests: Sequence[str]) -> set[Path]:
+    return {path for digest in digests for path in cache.files(digest) if path.is_file()}
+
+
+def _failures() -> tuple[type[Exception], ...]:
     from dvc.exceptions import CheckoutError, DownloadError, FileTransferError
 
     return (FileTransferError, DownloadError, CheckoutError)

@@ -1,6 +1,6 @@
 """`molar experiment push` and `pull` through real remotes: a colleague's fresh clone computes nothing, shows the same.
 
-The commands run in this process, DVC and the servers in theirs; through a folder all is done as a user types it.
+The commands run in this process, DVC and sshd in theirs.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from pipeline.errors import MolarError
 from pipeline.experiments import run, share
@@ -24,6 +25,7 @@ from pipeline.experiments.points import points_of
 from pipeline.experiments.records import FOLDER
 from pipeline.experiments.table import load_table
 from pipeline.params.sharing import hold_back
+from stages.cli import app
 
 from . import servers
 from .sharing import cached, clone, copied, records
@@ -41,21 +43,29 @@ def dvc(toy: Toy, *arguments: str) -> str:
 def test_a_fresh_clone_computes_nothing_and_shows_the_same_table(
     computed: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+
+    def molar(place: Toy, command: str) -> list[str]:
+        place.enter(monkeypatch)
+        result = CliRunner().invoke(app, ["experiment", command, "toy"])
+        assert result.exit_code == 0, result.output
+        return result.output.splitlines()
+
     with servers.local(tmp_path) as config:
         toy = copied(computed, tmp_path, config)
-        said = toy.molar("push", "toy")
+        said = molar(toy, "push")
         assert re.fullmatch(r"toy on demo: 1 record sent to Git remote origin \(\d+ kB\), 0 there already", said[0])
         assert re.fullmatch(
             r"artifacts: \d+ files sent to DVC remote shared, 0 there already \(\S+ kB in all\)", said[1]
         )
         theirs = clone(toy, tmp_path / "theirs", config)
         before = (theirs.root / ".git" / "index").read_bytes()
-        said = theirs.molar("pull", "toy")
+        said = molar(theirs, "pull")
     assert re.fullmatch(r"toy on demo: 1 record came from Git remote origin \(\d+ kB\), 0 there already", said[0])
     assert re.fullmatch(r"artifacts: \d+ files came from DVC remote shared, 0 there already \(\S+ kB in all\)", said[1])
     assert (theirs.root / ".git" / "index").read_bytes() == before
     assert records(theirs) == records(toy) and cached(theirs.root / ".dvc/cache") == cached(toy.root / ".dvc/cache")
     toy.enter(monkeypatch)
+    capsys.readouterr()
     table = written(figures("toy"), "terminal", buckets=True)
     theirs.enter(monkeypatch)
     assert written(figures("toy"), "terminal", buckets=True) == table

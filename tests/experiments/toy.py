@@ -173,8 +173,11 @@ def made(root: Path, dvc: bool = True) -> Toy:
     (root / "data/raw/demo/interactions.csv").write_text("user,item\n")
     toy = Toy(root)
     toy.git("init", "-q", "-b", "main")
-    for arguments in (("init", "-q"), ("add", "-q", "data/raw/demo")) if dvc else ():
-        command = [sys.executable, "-m", "dvc", *arguments]
+    if dvc:
+        (root / ".dvc").mkdir()  # what `dvc init` makes, at no cost
+        (root / ".dvc" / "config").touch()
+        (root / ".dvc" / ".gitignore").write_text("/config.local\n/tmp\n/cache\n")
+        command = [sys.executable, "-m", "dvc", "add", "-q", "data/raw/demo"]
         subprocess.run(command, cwd=root, env=toy.environment, check=True, capture_output=True)
     toy.git("add", "--all")
     toy.git("commit", "-qm", "toy")

@@ -163,6 +163,28 @@ def test_a_worker_takes_a_row_that_need_not_wait(tmp_path: Path, monkeypatch: py
     assert world.executed == [rows[1]]
 
 
+def test_checkpoints_of_a_claim_wait_for_whoever_gets_it_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(tmp_path, monkeypatch, lanes=2)
+    row: Any = {"a": 0, "b": 0, "c": 0, "same": False}
+    monkeypatch.setattr(parallel, "forecast", lambda *_: set(world.pending(row)))
+    seen: list[Path] = []
+    stray = tmp_path / FOLDER / "scratch" / "of-nobody"
+    stray.mkdir(parents=True)
+
+    def compute(_p: Any, _c: Any, _clone: Any, _lane: Any, _lock: int, legs: Iterable[Leg]) -> None:
+        scratch = next(iter(legs)).scratch
+        assert scratch is not None
+        (scratch / "checkpoint").mkdir(parents=True, exist_ok=bool(seen))
+        assert not stray.exists()
+        seen.append(scratch)
+        raise MolarError("killed")
+
+    monkeypatch.setattr(parallel, "compute", compute)
+    for times in (1, 2):
+        assert world.at_once([row], keep_going=True) == ["killed"]
+        assert len(seen) == times and len(set(seen)) == 1 and (seen[0] / "checkpoint").is_dir()
+
+
 @pytest.mark.parametrize("keep_going", [False, True])
 def test_a_failed_row_ends_the_others_unless_they_are_to_go_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, keep_going: bool

@@ -6,6 +6,8 @@
     molar experiment show table5              the table, with tests and the paper's figures
     molar experiment report table5            the same as one page, table5.html: with charts, buckets, what was run
     molar experiment new mine                 a file from how params.yaml differs from the committed one
+    molar experiment push table5              send what has been computed: records by Git, artifacts by DVC
+    molar experiment pull table5              bring it: `run` then computes what is missing, `show` is the same table
 
 docs/experiments.md says what a file may hold.
 """
@@ -28,6 +30,8 @@ KeepGoing = Annotated[bool, typer.Option("--keep-going", help="Leave out rows th
 Against = Annotated[str | None, typer.Option(metavar="ROW", help="Test the others against this row.")]
 Out = Annotated[Path | None, typer.Argument(help="The page; without it named after the table, and the data if given.")]
 Format = Annotated[Literal["terminal", "markdown", "latex", "csv"], typer.Option("--format", help="How to write it.")]
+Remote = Annotated[str | None, typer.Option(help="DVC remote of the artifacts; without it the default one.")]
+GitRemote = Annotated[str, typer.Option(help="Git remote of the records.")]
 Buckets = Annotated[bool, typer.Option("--buckets", help="By popularity and by length of history, too.")]
 
 
@@ -90,6 +94,24 @@ def report(
     html = page(figures(name, data, range(seeds) if seeds else None, against))
     out.write_text(html, "utf-8")
     say(f"report: {len(html.encode()) / 1e3:.0f} KB -> {out}")
+
+
+@app.command("push")
+@command
+def push(name: Name, data: Data = None, remote: Remote = None, git_remote: GitRemote = "origin") -> None:
+    """Send the rows that have been computed, with their artifacts, to where colleagues find them."""
+    from pipeline.experiments import share
+
+    share.push(name, data, remote, git_remote)
+
+
+@app.command("pull")
+@command
+def pull(name: Name, data: Data = None, remote: Remote = None, git_remote: GitRemote = "origin") -> None:
+    """Bring the rows that colleagues have computed; records of one's own stay as they are."""
+    from pipeline.experiments import share
+
+    share.pull(name, data, remote, git_remote)
 
 
 def main() -> None:

@@ -4,6 +4,9 @@
     molar preset ml-100k             what would change, and nothing is written
     molar preset ml-100k --write     change params.yaml, its comments and everything else kept
 
+Of data that may not be passed on (`runtime.share_data: false`), --write also puts `push: false` into dvc.yaml and the
+raw data's .dvc file, under the outs that hold it: `dvc push` then leaves them out. Nothing reruns for it.
+
 A preset is a file presets/<name>.yaml that holds the leaves it sets, nested like params.yaml. It is checked together
 with the params it lands in, before anything is shown or written.
 """
@@ -30,6 +33,7 @@ def main(
     """Show what a preset would change in params.yaml, and with --write change it."""
     from pipeline.params import check, load_params
     from pipeline.params.document import apply, differences, plain, read
+    from pipeline.params.sharing import hold_back
     from pipeline.progress import say
 
     if not name:
@@ -40,7 +44,10 @@ def main(
     document, preset = read(PARAMS), read(_preset_file(name))
     found = differences(document, preset)
     apply(document, preset)
-    check(plain(document), str(_preset_file(name)))
+    params = check(plain(document), str(_preset_file(name)))
+    if write and not params.runtime.share_data:
+        for path in hold_back(Path.cwd(), params.ingest.path):
+            say(f"{path}: `push: false` under what holds the data, whose licence forbids to pass it on")
     if not found:
         say(f"{PARAMS} already says what {name} says")
         return

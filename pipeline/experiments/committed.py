@@ -59,7 +59,7 @@ class Committed:
 
         Data outside the repository counts by names, sizes and times of its files.
         """
-        stages = {name: {k: v for k, v in stage.items() if k != "desc"} for name, stage in self.stages.items()}
+        stages = {name: that_counts(stage) for name, stage in self.stages.items()}
         digest = hashlib.sha256(json.dumps(stages, sort_keys=True).encode())
         deps = {resolved(dep, values) for stage in self.stages.values() for dep in stage.get("deps", [])}
         for path, blob in sorted(self.blobs.items()):
@@ -88,6 +88,20 @@ class Committed:
             words = (done.stderr.strip().splitlines() or ["no words"])[0]
             raise MolarError(f"git {arguments[0]}: {words} (experiments need a Git repository with one commit)")
         return done.stdout
+
+
+def that_counts(stage: dict[str, Any]) -> dict[str, Any]:
+    """A stage of dvc.yaml without what changes no result: its words, and which outs are pushed."""
+
+    def out(entry: Any) -> Any:
+        if not isinstance(entry, dict):
+            return entry
+        (path, about), *_ = entry.items()
+        kept = {key: value for key, value in about.items() if key != "push"}
+        return {path: kept} if kept else path
+
+    kept = {key: value for key, value in stage.items() if key != "desc"}
+    return kept | {key: [out(entry) for entry in kept[key]] for key in ("outs", "metrics") if key in kept}
 
 
 def resolved(dep: str, values: dict[str, Any]) -> str:

@@ -21,13 +21,12 @@ from numpy.typing import NDArray
 from pipeline.errors import MolarError
 from pipeline.experiments import records
 from pipeline.experiments.committed import Committed
-from pipeline.experiments.points import Point, chosen_rows, points_of
+from pipeline.experiments.points import MOST_SEEDS, Point, chosen_rows, points_of
 from pipeline.experiments.table import METRICS, Table, load_table
 from pipeline.retrieval.metrics import HISTORY_EDGES, POPULARITY_EDGES, bucket_names, ndcg_at, recall_at
 from pipeline.retrieval.significance import Interval, holm, paired_bootstrap, sign_flip, standard_error
 
 FLIPS, RESAMPLES = 10_000, 2_000
-MOST_SEEDS = 20  # that are looked for
 BUCKETS = {"training interactions of the target": POPULARITY_EDGES, "items of history": HISTORY_EDGES}
 COLD = {"cold_among_all": "among all items", "cold_among_cold": "among new items alone"}  # as metrics.json has them
 

@@ -18,6 +18,7 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
+from pipeline.experiments.cache import Cache, run_key
 from pipeline.experiments.clone import Clone, outs_of
 from pipeline.experiments.committed import Committed, resolved
 from pipeline.experiments.points import Point
@@ -57,8 +58,7 @@ class RunCache:
 
     def __init__(self, clone: Clone) -> None:
         self._root = clone.root
-        self._runs = clone.cache / "runs"
-        self._files = clone.cache / "files" / "md5"
+        self._cache = Cache(clone.cache)
         self._known: dict[str, str | None] = {}  # of committed files, which do not change
         self._read: dict[Path, dict[str, str]] = {}  # outs of runs; a record of one is named by its content
 
@@ -66,28 +66,15 @@ class RunCache:
         self, cmd: str, deps: Mapping[str, str | None], params: Mapping[str, Any], outs: list[str]
     ) -> dict[str, str] | None:
         """md5 of each out of that run; None if there is no such run, or its outs are gone."""
-        entry: dict[str, Any] = {
-            "cmd": cmd,
-            "deps": [{"path": path, "hash": "md5", "md5": deps[path]} for path in sorted(deps)],
-            "outs": sorted(outs),
-        }
-        if not deps:
-            del entry["deps"]
-        if params:
-            entry["params"] = {"params.yaml": params}
-        key = hashlib.sha256(json.dumps(entry, sort_keys=True).encode()).hexdigest()
-        folder = self._runs / key[:2] / key
-        named = [
-            path for path in folder.glob("*") if path.suffix != ".tmp"
-        ]  # one that is being written will be renamed
-        if not named:
+        runs = self._cache.runs(run_key(cmd, deps, params, outs))
+        if not runs:
             return None
-        last = max(named, key=lambda path: path.stat().st_mtime)
+        last = max(runs, key=lambda path: path.stat().st_mtime)
         if last not in self._read:
             run = YAML(typ="safe").load(last.read_text("utf-8"))
             self._read[last] = {out["path"]: out.get("md5", "") for out in run.get("outs", [])}
         found = self._read[last]
-        return found if all(self._whole(digest) for digest in found.values()) else None
+        return found if all(self._cache.whole(digest) for digest in found.values()) else None
 
     def digest(self, path: str, outs: Mapping[str, str]) -> str | None:
         """md5 of a dependency as DVC counts it: an out, a part of one, a committed file, raw data; None: unknown."""
@@ -109,7 +96,7 @@ class RunCache:
 
     def _part(self, digest: str, below: str) -> str | None:
         """Of a file or folder in the directory that has this digest."""
-        listed = self._listing(digest)
+        listed = self._cache.listing(digest)
         for entry in listed:
             if entry["relpath"] == below:
                 return entry["md5"]
@@ -120,16 +107,6 @@ class RunCache:
         ]
         text = json.dumps(sorted(inside, key=lambda entry: entry["relpath"]), sort_keys=True)
         return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest() + ".dir" if inside else None
-
-    def _listing(self, digest: str) -> list[dict[str, str]]:
-        path = self._path(digest)
-        return json.loads(path.read_text("utf-8")) if digest.endswith(".dir") and path.is_file() else []
-
-    def _whole(self, digest: str) -> bool:
-        return self._path(digest).is_file() and all(self._path(e["md5"]).is_file() for e in self._listing(digest))
-
-    def _path(self, digest: str) -> Path:
-        return self._files / digest[:2] / digest[2:]
 
 
 def _inside(path: str, out: str) -> bool:

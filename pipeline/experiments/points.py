@@ -15,6 +15,7 @@ from pipeline.params import check
 from pipeline.params.document import apply, override, parse, plain, read, text_of
 
 PRESETS = Path("presets")
+MOST_SEEDS = 20  # that are looked for where none are named
 
 
 @dataclass(frozen=True)

@@ -16,18 +16,19 @@ import platform
 import shutil
 import statistics
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal
 
-from pipeline.artifacts import write_json
 from pipeline.errors import MolarError
 
 FOLDER = Path(".molar/experiments")
 KEPT = ("metrics.json", "data/evaluation/per_user.parquet", "params.yaml", "dvc.lock")
 KEPT_IF_MADE = ("data/catalog/summary.json",)
+NAMES, NAMES_IF_MADE = (tuple(Path(name).name for name in names) for names in (KEPT, KEPT_IF_MADE))  # in the folder
+ABOUT = "record.json"
 PACKAGES = ("torch", "transformers", "faiss-cpu", "faiss-gpu", "numpy", "dvc")
 
 
@@ -43,24 +44,28 @@ class StageRun:
 def find(root: Path, address: str) -> Path | None:
     """The record's folder, if there is one."""
     folder = root / FOLDER / "records" / address
-    return folder if (folder / "record.json").is_file() else None
+    return folder if (folder / ABOUT).is_file() else None
 
 
 def keep(root: Path, address: str, clone: Path, commit: str, stages: Iterable[StageRun]) -> Path:
     """Make the record of what lies in `clone`. Raises MolarError: the run has not made a file that is kept."""
+    for name in KEPT:
+        if not (clone / name).is_file():
+            raise MolarError(f"the pipeline has made no {name}, which a record keeps: see {clone}")
+    about = {"commit": commit, "stages": [asdict(stage) for stage in stages], "machine": _machine()}
+    made = [name for name in (*KEPT, *KEPT_IF_MADE) if (clone / name).is_file()]
+    files = {Path(name).name: (clone / name).read_bytes() for name in made}
+    return put(root, address, files | {ABOUT: (json.dumps(about, indent=2, sort_keys=True) + "\n").encode()})
+
+
+def put(root: Path, address: str, files: Mapping[str, bytes]) -> Path:
+    """A record of those files."""
     folder = root / FOLDER / "records" / address
     partial = folder.with_name(f".{address}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    for name in KEPT:
-        if not (clone / name).is_file():
-            raise MolarError(f"the pipeline has made no {name}, which a record keeps: see {clone}")
-        shutil.copy(clone / name, partial / Path(name).name)
-    for name in KEPT_IF_MADE:
-        if (clone / name).is_file():
-            shutil.copy(clone / name, partial / Path(name).name)
-    about = {"commit": commit, "stages": [asdict(stage) for stage in stages], "machine": _machine()}
-    write_json(partial / "record.json", about)
+    for name, content in files.items():
+        (partial / name).write_bytes(content)
     shutil.rmtree(folder, ignore_errors=True)
     partial.rename(folder)
     return folder
@@ -69,7 +74,7 @@ def keep(root: Path, address: str, clone: Path, commit: str, stages: Iterable[St
 def durations(root: Path) -> dict[str, float]:
     """Median seconds of each stage over all records in which it was computed."""
     seconds: dict[str, list[float]] = defaultdict(list)
-    for path in (root / FOLDER / "records").glob("*/record.json"):
+    for path in (root / FOLDER / "records").glob(f"*/{ABOUT}"):
         for stage in json.loads(path.read_text("utf-8"))["stages"]:
             if stage["source"] == "computed":
                 seconds[stage["stage"]].append(stage["seconds"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from .sharing import with_one_row
 from .toy import Toy, made
 
 
@@ -18,3 +19,9 @@ def ran(fresh: Toy) -> tuple[Toy, list[str], list[str]]:
     """The toy after its first run: what that one said, and the stages that it executed."""
     said = fresh.molar("run", "toy", "--seeds", "1")
     return fresh, said, fresh.executions()
+
+
+@pytest.fixture(scope="session")
+def computed(tmp_path_factory: pytest.TempPathFactory) -> Toy:
+    """A toy with one row to share; tests take copies."""
+    return with_one_row(tmp_path_factory.mktemp("computed") / "checkout")

@@ -84,7 +84,7 @@ def record(toy: Toy, point: Point, ranks_Q: np.ndarray, shift: int = 0) -> Path:
 
 def shown(root: Path) -> Toy:
     """Records of `films`, whose preset masks seen items: `unaligned` lacks its last seed, `huge` has none."""
-    toy = made(root, tracked=False)
+    toy = made(root, dvc=False)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(toy.root)
         for point in points_of("toy", load_table("toy"), Committed(toy.root), "films", SEEDS):

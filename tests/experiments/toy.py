@@ -12,6 +12,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from ..conftest import ROOT
 
 DVC_YAML = """\
@@ -22,7 +24,8 @@ stages:
       - toy.py
       - ${ingest.path}
     params: [ingest]
-    outs: [data/catalog]
+    outs:
+      - data/catalog
   train_teacher:
     cmd: python toy.py train_teacher
     deps: [toy.py, data/catalog/part/users.txt]
@@ -114,6 +117,7 @@ class Toy:
             **{f"GIT_{who}_{what}": "toy" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")},
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
             "PYTHONPATH": str(ROOT),
+            "DVC_NO_ANALYTICS": "1",
             "DVC_SITE_CACHE_DIR": str(root.parent / "site"),
             "TOY_LOG": str(self.log),
             "COLUMNS": "80",
@@ -140,6 +144,12 @@ class Toy:
         assert process.returncode == status, output
         return output.splitlines()
 
+    def enter(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Have this process work in it."""
+        monkeypatch.chdir(self.root)
+        for name, value in self.environment.items():
+            monkeypatch.setenv(name, value)
+
     def executions(self) -> list[str]:
         """Stages that have run since the last question, in order."""
         lines = self.log.read_text().split("\n")[:-1] if self.log.exists() else []
@@ -147,8 +157,8 @@ class Toy:
         return [line.split()[0] for line in lines]
 
 
-def made(root: Path, tracked: bool = True) -> Toy:
-    """A committed toy whose raw data DVC tracks; without `tracked` Git alone, for those who read records."""
+def made(root: Path, dvc: bool = True) -> Toy:
+    """A committed toy whose raw data DVC tracks, or that DVC does not know of, which costs less."""
     root.mkdir(parents=True)
     (root / "dvc.yaml").write_text(DVC_YAML)
     (root / "toy.py").write_text(TOY.replace("\\\\n", "\\n"))
@@ -163,10 +173,11 @@ def made(root: Path, tracked: bool = True) -> Toy:
     (root / "data/raw/demo/interactions.csv").write_text("user,item\n")
     toy = Toy(root)
     toy.git("init", "-q", "-b", "main")
-    for arguments in (
-        () if not tracked else (("init", "-q"), ("config", "core.analytics", "false"), ("add", "-q", "data/raw/demo"))
-    ):
-        command = [sys.executable, "-m", "dvc", *arguments]
+    if dvc:
+        (root / ".dvc").mkdir()  # what `dvc init` makes, at no cost
+        (root / ".dvc" / "config").touch()
+        (root / ".dvc" / ".gitignore").write_text("/config.local\n/tmp\n/cache\n")
+        command = [sys.executable, "-m", "dvc", "add", "-q", "data/raw/demo"]
         subprocess.run(command, cwd=root, env=toy.environment, check=True, capture_output=True)
     toy.git("add", "--all")
     toy.git("commit", "-qm", "toy")

@@ -10,6 +10,7 @@ import pytest
 from ruamel.yaml import YAML
 from typer.testing import CliRunner
 
+from pipeline.experiments.committed import that_counts
 from pipeline.params import load_params
 from stages.cli import app
 
@@ -129,3 +130,33 @@ def _keys(section: dict[str, object], above: str = "") -> set[str]:
 
 def test_without_a_name_they_are_listed() -> None:
     assert molar() == (0, ["films  Films"])
+
+
+def test_data_that_may_not_be_passed_on_is_marked_for_dvc_and_no_record_is_out_of_date(project: Path) -> None:
+    (project / "presets" / "films.yaml").write_text(
+        "# F\nruntime: {share_data: false}\ningest: {path: data/raw/films}\n"
+    )
+    shutil.copy(ROOT / "dvc.yaml", project)
+    (project / "data/raw").mkdir(parents=True)
+    raw = project / "data/raw/films.dvc"
+    raw.write_text("outs:\n- md5: 0123.dir\n  hash: md5\n  path: films\n")
+    before = (project / "dvc.yaml").read_text()
+    assert molar("films")[0] == 0 and (project / "dvc.yaml").read_text() == before
+    assert molar("films", "--write")[0] == 0
+    after = (project / "dvc.yaml").read_text()
+    changed = [line for line in difflib.ndiff(before.splitlines(), after.splitlines()) if line[0] in "+-"]
+    assert changed == ["-       - data/catalog", "+       - data/catalog:", "+           push: false"]
+    assert raw.read_text().endswith("  path: films\n  push: false\n")
+    assert molar("films", "--write")[1] == ["params.yaml already says what films says"]
+    counted = [
+        {name: that_counts(stage) for name, stage in YAML(typ="safe").load(text)["stages"].items()}
+        for text in (before, after)
+    ]
+    assert counted[0] == counted[1]
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_no_shipped_preset_passes_its_data_on(name: str) -> None:
+    """All of them are of data whose owners forbid it."""
+    preset = YAML(typ="safe").load((ROOT / "presets" / f"{name}.yaml").read_text())
+    assert preset["runtime"] == {"share_data": False}

@@ -2,6 +2,7 @@
 
     molar experiment run table5               compute what is missing: three seeds of every row, on the demo world
     molar experiment run table5 --seeds 1 --only "w/o CL"
+    MOLAR_DEVICES=cuda:0,cuda:1 molar experiment run table5          two rows at once, a GPU each
     molar experiment show table5              the table, with tests and the paper's figures
     molar experiment report table5            the same as one page, table5.html: with charts, buckets, what was run
     molar experiment new mine                 a file from how params.yaml differs from the committed one

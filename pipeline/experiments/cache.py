@@ -34,8 +34,9 @@ class Cache:
         return all(path.is_file() for path in self.files(digest))
 
     def runs(self, key: str) -> list[Path]:
-        """Records of a stage's runs under one key."""
-        return [path for path in (self.folder / "runs" / key[:2] / key).glob("*") if path.is_file()]
+        """Records of a stage's runs under one key; one that is being written is renamed from *.tmp once it is whole."""
+        found = (self.folder / "runs" / key[:2] / key).glob("*")
+        return [path for path in found if path.suffix != ".tmp" and path.is_file()]
 
 
 def run_key(cmd: str, deps: Mapping[str, str | None], params: Mapping[str, Any], outs: list[str]) -> str:

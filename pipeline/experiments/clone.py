@@ -7,6 +7,9 @@ row, or the checkout itself, has run comes from the run-cache, the user's files 
 left in whatever state is thrown away, for everything of value is in the cache or in a record.
 
 Between rows only params.yaml is replaced: dvc.lock and data are those of the row before, and agree with each other.
+
+Several clones may be at work at once (parallel.py). Each has its own workspace, locks and DVC state; in the cache DVC
+writes contents and records of runs beside their place and renames them, and equal contents that come twice are one.
 """
 
 from __future__ import annotations
@@ -15,12 +18,14 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Generator
-from dataclasses import dataclass
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipeline.errors import MolarError
 from pipeline.experiments.committed import Committed, resolved
+from pipeline.experiments.devices import environment_of
 from pipeline.experiments.guard import guarded
 from pipeline.experiments.points import Point
 
@@ -34,20 +39,27 @@ class Clone:
     root: Path
     cache: Path  # of DVC, shared with the checkout
     environment: dict[str, str]
+    guards: list[subprocess.Popen[str]] = field(default_factory=list)  # of what is running in it
 
-    def repro(self, point: Point, log: Path, lock: int) -> Generator[str]:
+    def repro(
+        self, point: Point, log: Path, lock: int, stage: str | None = None, scratch: Path | None = None
+    ) -> Generator[str]:
         """Bring params.yaml to the point's and reproduce; lines of output as they come, all of them into `log` too.
 
-        `lock` is held until the last process has ended. Closing the iterator ends them. Raises MolarError: it failed.
+        With `stage` no more than what that one needs; `scratch` is for its checkpoints. `lock` is held until the last
+        process has ended. Closing the iterator ends them. Raises MolarError: it failed.
         """
         (self.root / "params.yaml").write_text(point.text, "utf-8")
-        return self.python(["-m", "dvc", "repro"], log, lock, str(point))
+        mine = {"MOLAR_SCRATCH": str(scratch.absolute())} if scratch else {}
+        return self.python(["-m", "dvc", "repro", *([stage] if stage else [])], log, lock, str(point), mine)
 
-    def python(self, arguments: list[str], log: Path, lock: int, what: str) -> Generator[str]:
-        """The same of any command of this python; `what` it does, for the error."""
+    def python(
+        self, arguments: list[str], log: Path, lock: int, what: str, extra: Mapping[str, str] | None = None
+    ) -> Generator[str]:
+        """The same of any command of this python; `what` it does, for the error; `extra` is its environment's."""
         log.parent.mkdir(parents=True, exist_ok=True)
-        command = [sys.executable, *arguments]
-        with log.open("a", encoding="utf-8") as written, guarded(command, self.root, self.environment, lock) as process:
+        command, environment = [sys.executable, *arguments], self.environment | dict(extra or {})
+        with log.open("a", encoding="utf-8") as written, self._guarded(command, environment, lock) as process:
             assert process.stdout is not None
             for line in process.stdout:
                 written.write(line)
@@ -56,21 +68,43 @@ class Clone:
             if process.wait():
                 raise MolarError(f"{what} failed: {_reason(log)}")
 
+    def end(self) -> None:
+        """End what is running in it, from any thread; whoever reads its lines sees it fail."""
+        for process in list(self.guards):
+            assert process.stdin is not None
+            process.stdin.close()
 
-def made(checkout: Committed, folder: Path) -> Clone:
-    """A fresh clone of that commit in `folder`, whose last content goes; data that the commit knows is put into it."""
+    @contextmanager
+    def _guarded(self, command: list[str], environment: dict[str, str], lock: int) -> Iterator[subprocess.Popen[str]]:
+        with guarded(command, self.root, environment, lock) as process:
+            self.guards.append(process)
+            try:
+                yield process
+            finally:
+                self.guards.remove(process)
+
+
+def made(checkout: Committed, folder: Path, device: str | None = None, like: Clone | None = None) -> Clone:
+    """A fresh clone of that commit in `folder`, whose last content goes; data that the commit knows is put into it.
+
+    It computes on `device`, or wherever the environment says. What `like`, another one, knows is not asked again.
+    """
     shutil.rmtree(folder, ignore_errors=True)
     folder.parent.mkdir(parents=True, exist_ok=True)
     environment = _environment(checkout.root, folder.with_name(f"{folder.name}.scratch"))
+    environment |= environment_of(device) if device else {}
     _done(["git", "clone", "-q", "--no-checkout", str(checkout.root), str(folder)], checkout.root, environment)
     _done(["git", "checkout", "-q", "--detach", checkout.sha], folder, environment)  # HEAD may have moved since
     dvc = [sys.executable, "-m", "dvc"]
-    cache = Path(_done([*dvc, "cache", "dir"], checkout.root, environment).strip())
-    cache = (checkout.root / cache).resolve()
-    local = checkout.root / ".dvc" / "config.local"  # remotes and their secrets
+    local = (like.root if like else checkout.root) / ".dvc" / "config.local"  # remotes and their secrets
     if local.is_file():
         shutil.copy(local, folder / ".dvc" / "config.local")
-    _done([*dvc, "cache", "dir", "--local", str(cache)], folder, environment)
+    if like:
+        cache = like.cache
+    else:
+        cache = Path(_done([*dvc, "cache", "dir"], checkout.root, environment).strip())
+        cache = (checkout.root / cache).resolve()
+        _done([*dvc, "cache", "dir", "--local", str(cache)], folder, environment)
     _done([*dvc, "checkout", "-q", "--allow-missing"], folder, environment)
     if (checkout.root / LINKED).is_dir() and not (folder / LINKED).exists():
         (folder / LINKED).symlink_to((checkout.root / LINKED).resolve())

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
@@ -28,21 +29,26 @@ Work = tuple[str, str]  # stage, digest of what it depends on
 def forecast(points: Iterable[Point], committed: Committed, clone: Clone) -> set[Work]:
     """The distinct work that the points need and that nothing has done."""
     cache = RunCache(clone)
-    return {work for point in points for work in _of_point(point, committed, cache)}
+    return {work for point in points for work in pending(point, committed, cache)}
 
 
-def _of_point(point: Point, committed: Committed, cache: RunCache) -> Iterable[Work]:
+def pending(point: Point, committed: Committed, cache: RunCache) -> Iterator[Work]:
+    """What one point needs and nothing has done, in the order of the work.
+
+    The digest of the first is that of contents, for all that it depends on is there; those of the others may change
+    once it has been done.
+    """
     outs: dict[str, str] = {}  # path -> md5, or the digest of the work that will make it
-    pending: set[str] = set()  # paths of the second kind
+    unmade: set[str] = set()  # paths of the second kind
     for name, stage in committed.stages.items():
         deps = {dep: cache.digest(dep, outs) for dep in (resolved(d, point.values) for d in stage.get("deps", []))}
         params = {key: _at(point.values, key) for key in stage.get("params", [])}
-        waits = [dep for dep in deps if any(_inside(dep, out) for out in pending)]
+        waits = [dep for dep in deps if any(_inside(dep, out) for out in unmade)]
         found = None if waits or None in deps.values() else cache.find(stage["cmd"], deps, params, outs_of(stage))
         if found is None:
             work = hashlib.sha256(json.dumps([name, deps, params], sort_keys=True).encode()).hexdigest()
             found = dict.fromkeys(outs_of(stage), work)
-            pending |= set(found)
+            unmade |= set(found)
             yield name, work
         outs |= found
 
@@ -54,17 +60,20 @@ class RunCache:
         self._root = clone.root
         self._cache = Cache(clone.cache)
         self._known: dict[str, str | None] = {}  # of committed files, which do not change
+        self._read: dict[Path, dict[str, str]] = {}  # outs of runs; a record of one is named by its content
 
     def find(
         self, cmd: str, deps: Mapping[str, str | None], params: Mapping[str, Any], outs: list[str]
     ) -> dict[str, str] | None:
         """md5 of each out of that run; None if there is no such run, or its outs are gone."""
         runs = self._cache.runs(run_key(cmd, deps, params, outs))
-        files = sorted(runs, key=lambda path: path.stat().st_mtime)
-        if not files:
+        if not runs:
             return None
-        run = YAML(typ="safe").load(files[-1].read_text("utf-8"))
-        found = {out["path"]: out.get("md5", "") for out in run.get("outs", [])}
+        last = max(runs, key=lambda path: path.stat().st_mtime)
+        if last not in self._read:
+            run = YAML(typ="safe").load(last.read_text("utf-8"))
+            self._read[last] = {out["path"]: out.get("md5", "") for out in run.get("outs", [])}
+        found = self._read[last]
         return found if all(self._cache.whole(digest) for digest in found.values()) else None
 
     def digest(self, path: str, outs: Mapping[str, str]) -> str | None:
@@ -73,7 +82,8 @@ class RunCache:
             if path == out:
                 return digest
             if _inside(path, out):
-                return self._part(digest, path.removeprefix(f"{out}/"))
+                below = path.removeprefix(f"{out}/")
+                return self._part(digest, below) or f"{digest}/{below}"  # of an out that is not made yet
         if path not in self._known:
             self._known[path] = self._committed(path)
         return self._known[path]

@@ -1,41 +1,41 @@
 """Compute what a table lacks: each row and seed by `dvc repro` in a clone, its result kept as a record.
 
 Promise: what has a record is not run; what any earlier run has computed comes from DVC's run-cache; a kill at any
-moment leaves no process and no half record, and the same command goes on.
+moment leaves no process and no half record, and the same command goes on. One row after the other, or, where
+MOLAR_DEVICES names several devices, as many at once (parallel.py).
 """
 
 from __future__ import annotations
 
 import fcntl
-import re
 import signal
 import textwrap
 import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
 from pipeline.errors import MolarError
 from pipeline.experiments import records
-from pipeline.experiments.board import Board, board, clock
+from pipeline.experiments.board import Lane, board, clock
 from pipeline.experiments.clone import Clone, made, missing_data
 from pipeline.experiments.committed import Committed
+from pipeline.experiments.devices import devices, labels
 from pipeline.experiments.forecast import forecast
 from pipeline.experiments.guard import GRACE_SECONDS
+from pipeline.experiments.parallel import at_once
 from pipeline.experiments.points import Point, lacking, points_of
+from pipeline.experiments.row import compute
 from pipeline.experiments.table import Table, load_table
 from pipeline.progress import say
-
-COMPUTING = re.compile(r"^Running stage '([\w-]+)'")
-CACHED = re.compile(r"^Stage '([\w-]+)' (?:is cached|didn't change)")
 
 
 def run(name: str, data: str | None, seeds: Sequence[int], only: Sequence[str] = (), keep_going: bool = False) -> None:
     """Bring the table's records up to date. Raises MolarError: the file, a checkpoint, raw data or a row's run."""
-    table, committed = load_table(name), Committed(Path.cwd())
+    table, committed, places = load_table(name), Committed(Path.cwd()), devices()
     data = data or next(iter(table.data))
     points = points_of(name, table, committed, data, seeds, only)
     points = _with_checkpoints(points, table, committed.root, keep_going)
@@ -50,24 +50,43 @@ def run(name: str, data: str | None, seeds: Sequence[int], only: Sequence[str] =
         say(f"{name} on {data}: nothing to compute, {_runs(done)} there; `{_show(name, table, data)}`")
         return
     with _alone(committed.root / records.FOLDER / "lock") as lock, _terminable():
-        clone = made(committed, committed.root / records.FOLDER / "clone")
-        lacks = missing_data(clone, committed, todo)
+        clones = _clones(committed, places[: len(todo)])
+        lacks = missing_data(clones[0], committed, todo)
         if lacks:
             raise MolarError(lacks)
-        _announce(name, data, todo, done, committed, clone)
-        failures = []
-        with board(len(todo)) as shown:
-            for point in todo:
-                try:
-                    _compute(point, committed, clone, shown, lock)
-                except MolarError as error:
-                    shown.end(failed=True)
-                    if not keep_going:
-                        raise
-                    failures.append(str(error))
+        _announce(name, data, todo, done, committed, clones)
+        with board(len(todo), labels(places[: len(clones)])) as lanes:
+            if len(clones) > 1:
+                failures = at_once(todo, committed, clones, lanes, lock.fileno(), keep_going)
+            else:
+                failures = _in_turn(todo, committed, clones[0], lanes[0], lock.fileno(), keep_going)
     if failures:
         raise MolarError(f"{len(failures)} of {_runs(len(todo))} failed, the others are there: " + "; ".join(failures))
     say(f"{name} on {data}: {_runs(done + len(todo))} there; `{_show(name, table, data)}`")
+
+
+def _clones(committed: Committed, places: Sequence[str]) -> list[Clone]:
+    """clone, clone-1, ...: one for each device; where none is named, one."""
+    folder = committed.root / records.FOLDER / "clone"
+    first = made(committed, folder, places[0] if places else None)
+    others = enumerate(places[1:], 1)
+    return [first, *(made(committed, folder.with_name(f"clone-{n}"), device, first) for n, device in others)]
+
+
+def _in_turn(
+    todo: Sequence[Point], committed: Committed, clone: Clone, lane: Lane, lock: int, keep_going: bool
+) -> list[str]:
+    """Compute one after the other; what failed. Raises MolarError without `keep_going`: one has."""
+    failures = []
+    for point in todo:
+        try:
+            compute(point, committed, clone, lane, lock)
+        except MolarError as error:
+            lane.end("failed")
+            if not keep_going:
+                raise
+            failures.append(str(error))
+    return failures
 
 
 def _with_checkpoints(points: list[Point], table: Table, root: Path, keep_going: bool) -> list[Point]:
@@ -88,9 +107,11 @@ def _with_checkpoints(points: list[Point], table: Table, root: Path, keep_going:
     return [point for point in points if not refused[point.row]]
 
 
-def _announce(name: str, data: str, todo: Sequence[Point], done: int, committed: Committed, clone: Clone) -> None:
+def _announce(
+    name: str, data: str, todo: Sequence[Point], done: int, committed: Committed, clones: Sequence[Clone]
+) -> None:
     """What is about to be computed, and how long that took before."""
-    counts = Counter(stage for stage, _ in forecast(todo, committed, clone))
+    counts = Counter(stage for stage, _ in forecast(todo, committed, clones[0]))
     known = records.durations(committed.root)
     there = f", {done} there" if done else ""
     say(f"{name} on {data}, commit {committed.sha[:10]}: {_runs(len(todo))} to go{there}")
@@ -104,7 +125,8 @@ def _announce(name: str, data: str, todo: Sequence[Point], done: int, committed:
     say("\n".join(lines).replace("\u00a0", " "))  # a number and its stage stay on one line
     if set(counts) <= set(known):
         seconds = sum(known[stage] * count for stage, count in counts.items())
-        say(f"about {clock(seconds)} by what each stage took before")
+        shared = f", shared by {len(clones)} devices" * (len(clones) > 1)
+        say(f"about {clock(seconds)} by what each stage took before{shared}")
 
 
 def _runs(count: int) -> str:
@@ -114,20 +136,6 @@ def _runs(count: int) -> str:
 def _show(name: str, table: Table, data: str) -> str:
     """The command that shows what has just been computed."""
     return f"molar experiment show {name}" + (f" --data {data}" if data != next(iter(table.data)) else "")
-
-
-def _compute(point: Point, committed: Committed, clone: Clone, shown: Board, lock: IO[str]) -> None:
-    shown.begin(point)
-    log = committed.root / records.FOLDER / "logs" / f"{point.address}.log"
-    log.unlink(missing_ok=True)
-    with closing(clone.repro(point, log, lock.fileno())) as lines:
-        for line in lines:
-            if found := COMPUTING.match(line):
-                shown.computing(found[1])
-            elif found := CACHED.match(line):
-                shown.cached(found[1])
-    records.keep(committed.root, point.address, clone.root, committed.sha, shown.end())
-    log.unlink()
 
 
 @contextmanager

@@ -41,6 +41,7 @@ class Publisher:
     last_modified: str | None = None
     asked: list[tuple[str, dict[str, str]]] = field(default_factory=list)  # every request: path, headers
     times: list[float] = field(default_factory=list)
+    together: threading.Barrier | None = None  # requests wait until so many are there
     at_once: int = 0
     most_at_once: int = 0
 
@@ -74,6 +75,8 @@ def publishing() -> Iterator[Publisher]:
                 mishaps = publisher.mishaps.get(self.path, [])
                 mishap = mishaps.pop(0) if mishaps else None
             try:
+                if publisher.together:
+                    publisher.together.wait(60)
                 # a client that gave up waiting is no failure of ours
                 with contextlib.suppress(BrokenPipeError, ConnectionResetError):
                     self.answer(mishap)

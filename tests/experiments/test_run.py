@@ -119,6 +119,21 @@ def test_a_failed_row_is_told_and_the_others_go_on(ran: Ran) -> None:
     assert any(line.startswith("about 0:") for line in said), "each stage has been timed by now"
 
 
+def ended(process: subprocess.Popen[str], ending: signal.Signals, pids: list[int]) -> str:
+    """What the command says when it is signalled alone, and with it all of `pids` have gone."""
+    process.send_signal(ending)
+    output, _ = process.communicate()
+    if ending == signal.SIGKILL:
+        deadline = time.monotonic() + 60
+        while any(map(alive, pids)) and time.monotonic() < deadline:
+            time.sleep(0.1)
+    else:
+        assert process.returncode == 130 and output.endswith("interrupted: run the same command again to go on\n")
+        assert "Traceback" not in output
+    assert not any(map(alive, pids))
+    return output
+
+
 @pytest.mark.parametrize(
     "ending", [signal.SIGTERM, signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.soak)]
 )
@@ -136,15 +151,7 @@ def test_nothing_goes_on_computing_after_a_kill_and_the_rerun_finishes(ran: Ran,
         assert time.monotonic() < deadline and process.poll() is None, process.communicate()
         time.sleep(0.1)
     pids = [int(line.split()[1]) for line in log.splitlines() if line.split()[0] in ("train_dueg", "child")]
-    process.send_signal(ending)
-    output, _ = process.communicate()
-    if ending == signal.SIGKILL:
-        while any(map(alive, pids)) and time.monotonic() < deadline:
-            time.sleep(0.1)
-    else:
-        assert process.returncode == 130 and output.endswith("interrupted: run the same command again to go on\n")
-        assert "Traceback" not in output
-    assert not any(map(alive, pids))
+    ended(process, ending, pids)
     toy.executions()
     toy.molar(*arguments)
     assert toy.executions()[-2:] == ["train_dueg", "evaluate"]

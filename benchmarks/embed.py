@@ -1,7 +1,7 @@
 """How fast does `embed_items` encode? Beside the loop that people write first, on the same model and items.
 
     MOLAR_REAL_DATA=... python -m benchmarks.embed                  posters, titles and plots of MovieLens 1M
-    MOLAR_REAL_DATA=... python -m benchmarks.embed --threads 2 --rounds 5
+    MOLAR_REAL_DATA=... python -m benchmarks.embed --words 40       plots cut to 40 words: hardly any padding to save
 
 The plain loop takes items in catalogue order, calls the backbone's processor on texts and pictures in the loop, runs
 the whole model with hidden states and takes the last one; it is given its best batch size. sentence-transformers, where
@@ -40,7 +40,7 @@ from pipeline.mirm.prompt import words_of
 from pipeline.mirm.tiny import build_tiny
 from pipeline.params import load_params
 
-WORDS = 40  # of a plot; both sides then see every token, and neither has to cut
+MOST_TOKENS = 2048  # of an item's words, more than any has: neither side has to cut
 BATCH_SIZES = (8, 16, 32, 64)
 MARK = "<|vision_start|><|image_pad|><|vision_end|>"
 TEMPLATE = (  # our prompt in sentence-transformers' terms
@@ -50,16 +50,18 @@ TEMPLATE = (  # our prompt in sentence-transformers' terms
 )
 
 
-def prepared(folder: Path) -> tuple[Items, Mirm]:
-    """The catalogue of real films and a random tiny backbone whose tokenizer has read it."""
+def prepared(folder: Path, words: int | None = None) -> tuple[Items, Mirm]:
+    """The catalogue of real films, plots cut to `words`, and a random tiny backbone whose tokenizer has read it."""
     params = load_params()
     raw = Path(os.environ["MOLAR_REAL_DATA"]) / "ml-1m"
     ingest = {"source": "movielens", "path": str(raw), "min_rating": 4, "k_core": 1, "cold_items": "none"}
     with artifacts.write(folder / "catalog") as out:
         build_catalog(params.ingest.model_copy(update=ingest | {"image_size": 128, "published": None}), out)
     items = open_items(artifacts.read(folder / "catalog", "ingest"))
-    items.texts = [" ".join(text.split()[:WORDS]) if text else None for text in items.texts]
-    recipe = params.finetune_mirm.model_copy(update={"max_text_tokens": 1024, "image_pixels": 7056, "tuning": "none"})
+    items.texts = [" ".join(text.split()[:words]) if text else None for text in items.texts]
+    recipe = params.finetune_mirm.model_copy(
+        update={"max_text_tokens": MOST_TOKENS, "image_pixels": 7056, "tuning": "none"}
+    )
     sizes = recipe.tiny.model_copy(update={"vocabulary": 2000})
     tiny = build_tiny(items, np.arange(len(items)), recipe.instruction, sizes, 0, folder / "backbone")
     return items, open_backbone(recipe, tiny, 0)
@@ -124,11 +126,11 @@ def stopwatch(spent: dict[str, float], name: str, module: Any, method: str) -> I
     original = getattr(module, method)
 
     def timed(*args: Any, **kwargs: Any) -> Any:
-        start = time.perf_counter()
+        start = now()
         try:
             return original(*args, **kwargs)
         finally:
-            spent[name] = spent.get(name, 0.0) + time.perf_counter() - start
+            spent[name] = spent.get(name, 0.0) + now() - start
 
     setattr(module, method, timed)
     try:
@@ -139,24 +141,31 @@ def stopwatch(spent: dict[str, float], name: str, module: Any, method: str) -> I
 
 def timed(run: Callable[[], np.ndarray]) -> tuple[float, np.ndarray]:
     """Seconds, and what came of it."""
-    clock = time.perf_counter if torch.cuda.is_available() else time.process_time
-    start = clock()
+    start = now()
     rows_ND = run()
-    return clock() - start, rows_ND
+    return now() - start, rows_ND
+
+
+def now() -> float:
+    """Seconds: the processor's on a CPU, the clock's on a GPU."""
+    return time.perf_counter() if torch.cuda.is_available() else time.process_time()
 
 
 def main(
     threads: Annotated[int, typer.Option(help="Of torch, for both.")] = 1,
     rounds: Annotated[int, typer.Option(help="The two take turns; the best of each counts.")] = 3,
     batch_tokens: Annotated[int, typer.Option(help="Ours: padded tokens a batch.")] = 4096,
+    words: Annotated[int | None, typer.Option(help="Of a plot at most; not given: whole plots.")] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
 ) -> None:
     """Measure and print."""
     torch.set_num_threads(threads)
     on = torch.device(device)
     with tempfile.TemporaryDirectory() as directory:
-        items, mirm = prepared(Path(directory))
+        items, mirm = prepared(Path(directory), words)
+        lengths = [len(mirm.processor.tokenizer(words_of(items, item)).input_ids) for item in range(len(items))]
         print(f"{len(items):,} items, {int(items.has_image.sum()):,} with a picture; {threads} thread(s), {device}")
+        print("tokens of words, by decile: " + ", ".join(f"{n:.0f}" for n in np.percentile(lengths, range(0, 101, 10))))
         tried = {size: timed(lambda size=size: plain(mirm, items, size, on))[0] for size in BATCH_SIZES}
         size = min(tried, key=tried.__getitem__)
         print("plain loop, s by batch size: " + ", ".join(f"{n}: {seconds:.1f}" for n, seconds in tried.items()))

@@ -97,7 +97,7 @@ def _with_checkpoints(points: list[Point], table: Table, root: Path, keep_going:
         for folder, what in folders.items():
             by_folder.setdefault((folder, what), []).append(row)
     lines = [
-        f"{', '.join(rows)} need{'s' * (len(rows) == 1)} {what}: hf download {what} --local-dir {folder}"
+        f"{', '.join(rows)} need{'s' * (len(rows) == 1)} {what}: hf download {_repository(what)} --local-dir {folder}"
         for (folder, what), rows in by_folder.items()
     ]
     if lines and not keep_going:
@@ -105,6 +105,11 @@ def _with_checkpoints(points: list[Point], table: Table, root: Path, keep_going:
     for line in lines:
         say(f"left out: {line}")
     return [point for point in points if not refused[point.row]]
+
+
+def _repository(what: str) -> str:
+    """`id@revision`, as `hf download` wants to be told it."""
+    return what.replace("@", " --revision ")
 
 
 def _announce(

@@ -13,7 +13,7 @@
         set: {finetune_mirm.tasks.image_text: 0}
         system: dueg                           # whose figures the row shows: dueg (the default), teacher, sum, ...
         data: [demo]                           # data sets that the row applies to; all without it
-        needs: {models/bert: google-bert/bert-base-uncased}    # folders to fill, and what with; a data set may, too
+        needs: {models/bert: google-bert/bert-base-uncased@86b5e09}  # folders, and what with; a data set may, too
 
 Every row starts from the committed params.yaml, then come the data set's preset, the data set's `set`, the row's `set`,
 the seed. So a row says all that sets it apart, and none inherits what another one changed.

@@ -81,7 +81,7 @@ def test_the_order_of_rows_changes_none_of_them() -> None:
 
 def test_a_row_that_needs_a_checkpoint_says_what_to_put_where(tmp_path: Path) -> None:
     table = load_table("table2")
-    missing = {"models/bert-base-uncased": "google-bert/bert-base-uncased"}
+    missing = {"models/bert-base-uncased": table.rows["SASRec_Bert"].needs["models/bert-base-uncased"]}
     assert points.lacking(table, "SASRec_Bert", "demo", tmp_path) == missing
     (tmp_path / "models/bert-base-uncased").mkdir(parents=True)
     assert points.lacking(table, "SASRec_Bert", "demo", tmp_path) == missing, "an empty folder is no checkpoint"

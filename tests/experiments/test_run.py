@@ -167,7 +167,7 @@ def alive(pid: int) -> bool:
 
 def test_without_a_checkpoint_one_line_says_what_to_put_where(fresh: Toy) -> None:
     assert fresh.molar("run", "toy", "--data", "films", status=1) == [
-        "error: huge needs someone/huge: hf download someone/huge --local-dir models/huge "
+        "error: huge needs someone/huge@0123abc: hf download someone/huge --revision 0123abc --local-dir models/huge "
         "(or leave such rows out: --only ROW, --keep-going)"
     ]
 

@@ -101,7 +101,7 @@ rows:
     system: teacher
   huge:
     set: {train_dueg.head.hidden: 4096}
-    needs: {models/huge: someone/huge}
+    needs: {models/huge: someone/huge@0123abc}
     data: [films]
 """
 

@@ -1,7 +1,7 @@
 """How fast does `embed_items` encode? Beside the loop that people write first, on the same model and items.
 
     MOLAR_REAL_DATA=... python -m benchmarks.embed                  posters, titles and plots of MovieLens 1M
-    MOLAR_REAL_DATA=... python -m benchmarks.embed --words 40       plots cut to 40 words: hardly any padding to save
+    MOLAR_REAL_DATA=... python -m benchmarks.embed --words 40       plots cut to 40 words: less padding to save
 
 The plain loop takes items in catalogue order, calls the backbone's processor on texts and pictures in the loop, runs
 the whole model with hidden states and takes the last one; it is given its best batch size. sentence-transformers, where
@@ -65,6 +65,12 @@ def prepared(folder: Path, words: int | None = None) -> tuple[Items, Mirm]:
     sizes = recipe.tiny.model_copy(update={"vocabulary": 2000})
     tiny = build_tiny(items, np.arange(len(items)), recipe.instruction, sizes, 0, folder / "backbone")
     return items, open_backbone(recipe, tiny, 0)
+
+
+def padding(lengths: list[int], size: int) -> float:
+    """Share of padding in batches of `size` in the order given; pictures not counted."""
+    batches = [lengths[start : start + size] for start in range(0, len(lengths), size)]
+    return 1 - sum(lengths) / sum(max(batch) * len(batch) for batch in batches)
 
 
 @torch.inference_mode()
@@ -166,6 +172,7 @@ def main(
         lengths = [len(mirm.processor.tokenizer(words_of(items, item)).input_ids) for item in range(len(items))]
         print(f"{len(items):,} items, {int(items.has_image.sum()):,} with a picture; {threads} thread(s), {device}")
         print("tokens of words, by decile: " + ", ".join(f"{n:.0f}" for n in np.percentile(lengths, range(0, 101, 10))))
+        print("padding in the plain loop: " + ", ".join(f"{n}: {padding(lengths, n):.0%}" for n in BATCH_SIZES))
         tried = {size: timed(lambda size=size: plain(mirm, items, size, on))[0] for size in BATCH_SIZES}
         size = min(tried, key=tried.__getitem__)
         print("plain loop, s by batch size: " + ", ".join(f"{n}: {seconds:.1f}" for n, seconds in tried.items()))

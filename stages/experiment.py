@@ -83,14 +83,13 @@ def report(
     data: Data = None,
 ) -> None:
     """Write what has been computed of the table as one page, which opens anywhere, without a network."""
-    from pipeline.errors import MolarError
     from pipeline.experiments.figures import figures
     from pipeline.progress import say
+    from pipeline.report.place import check_place
     from pipeline.report.table_page import page
 
     out = out or Path(f"{name}-{data}.html" if data else f"{name}.html")
-    if not out.parent.is_dir():
-        raise MolarError(f"{out} cannot be written: there is no folder {out.parent}")
+    check_place(out)
     html = page(figures(name, data, range(seeds) if seeds else None, against))
     out.write_text(html, "utf-8")
     say(f"report: {len(html.encode()) / 1e3:.0f} KB -> {out}")

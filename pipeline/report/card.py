@@ -21,6 +21,7 @@ from pipeline.errors import MolarError
 from pipeline.params.document import text_of
 from pipeline.report import card_words
 from pipeline.report.card_run import Run, opened
+from pipeline.report.place import check_place
 from pipeline.report.results import ORDER
 from pipeline.retrieval.metrics import short
 
@@ -41,8 +42,7 @@ def write(root: Path, path: Path, *, licence: str | None = None, commit: str | N
     `licence` is that of what is published, a word that Hugging Face knows; `commit` replaces what Git says at `root`.
     Raises MolarError: no finished run, files of different runs, a folder that is not there, a file that is no card.
     """
-    if not path.parent.is_dir():
-        raise MolarError(f"{path} cannot be written: there is no folder {path.parent}")
+    check_place(path)
     if path.exists() and not path.read_bytes().startswith(OPENING.encode()):
         raise MolarError(f"{path} is there and is no model card: give the card another name")
     path.write_text(text(opened(root, commit), licence), "utf-8")

@@ -31,6 +31,10 @@ Against = Annotated[str | None, typer.Option(metavar="ROW", help="Test the other
 Out = Annotated[Path | None, typer.Argument(help="The page; without it named after the table, and the data if given.")]
 Format = Annotated[Literal["terminal", "markdown", "latex", "csv"], typer.Option("--format", help="How to write it.")]
 Remote = Annotated[str | None, typer.Option(help="DVC remote of the artifacts; without it the default one.")]
+Licence = Annotated[
+    str | None,
+    typer.Option(help="Of what is published, on the cards; without it apache-2.0 for the demo, else unknown."),
+]
 GitRemote = Annotated[str, typer.Option(help="Git remote of the records.")]
 Buckets = Annotated[bool, typer.Option("--buckets", help="By popularity and by length of history, too.")]
 
@@ -97,11 +101,20 @@ def report(
 
 @app.command("push")
 @command
-def push(name: Name, data: Data = None, remote: Remote = None, git_remote: GitRemote = "origin") -> None:
-    """Send the rows that have been computed, with their artifacts, to where colleagues find them."""
-    from pipeline.experiments import share
+def push(
+    name: Name,
+    data: Data = None,
+    remote: Remote = None,
+    git_remote: GitRemote = "origin",
+    licence: Licence = None,
+) -> None:
+    """Send the rows that have been computed, with their cards and artifacts, to where colleagues find them."""
+    from functools import partial
 
-    share.push(name, data, remote, git_remote)
+    from pipeline.experiments import share
+    from pipeline.report import card
+
+    share.push(name, data, remote, git_remote, partial(card.of_record, licence=licence))
 
 
 @app.command("pull")

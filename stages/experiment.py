@@ -5,6 +5,7 @@
     MOLAR_DEVICES=cuda:0,cuda:1 molar experiment run table5          two rows at once, a GPU each
     molar experiment show table5              the table, with tests and the paper's figures
     molar experiment report table5            the same as one page, table5.html: with charts, buckets, what was run
+    molar experiment plot table5              its chart as a picture, table5-demo.svg, for a page of docs
     molar experiment new mine                 a file from how params.yaml differs from the committed one
     molar experiment push table5              send what has been computed: records by Git, artifacts by DVC
     molar experiment pull table5              bring it: `run` then computes what is missing, `show` is the same table
@@ -29,8 +30,13 @@ Only = Annotated[list[str] | None, typer.Option("--only", metavar="ROW", help="T
 KeepGoing = Annotated[bool, typer.Option("--keep-going", help="Leave out rows that fail or lack a model.")]
 Against = Annotated[str | None, typer.Option(metavar="ROW", help="Test the others against this row.")]
 Out = Annotated[Path | None, typer.Argument(help="The page; without it named after the table, and the data if given.")]
+Picture = Annotated[Path | None, typer.Argument(help="The SVG; without it named after the table and the data.")]
 Format = Annotated[Literal["terminal", "markdown", "latex", "csv"], typer.Option("--format", help="How to write it.")]
 Remote = Annotated[str | None, typer.Option(help="DVC remote of the artifacts; without it the default one.")]
+Licence = Annotated[
+    str | None,
+    typer.Option(help="Of what is published, on the cards; without it apache-2.0 for the demo, else unknown."),
+]
 GitRemote = Annotated[str, typer.Option(help="Git remote of the records.")]
 Buckets = Annotated[bool, typer.Option("--buckets", help="By popularity and by length of history, too.")]
 
@@ -83,26 +89,56 @@ def report(
     data: Data = None,
 ) -> None:
     """Write what has been computed of the table as one page, which opens anywhere, without a network."""
-    from pipeline.errors import MolarError
     from pipeline.experiments.figures import figures
     from pipeline.progress import say
+    from pipeline.report.place import check_place
     from pipeline.report.table_page import page
 
     out = out or Path(f"{name}-{data}.html" if data else f"{name}.html")
-    if not out.parent.is_dir():
-        raise MolarError(f"{out} cannot be written: there is no folder {out.parent}")
+    check_place(out)
     html = page(figures(name, data, range(seeds) if seeds else None, against))
     out.write_text(html, "utf-8")
     say(f"report: {len(html.encode()) / 1e3:.0f} KB -> {out}")
 
 
+@app.command("plot")
+@command
+def plot(
+    name: Name,
+    out: Picture = None,
+    seeds: ShownSeeds = None,
+    against: Against = None,
+    data: Data = None,
+) -> None:
+    """Draw the chart of what has been computed as one SVG, legible on light and dark pages."""
+    from pipeline.experiments.figures import figures
+    from pipeline.progress import say
+    from pipeline.report.place import check_place
+    from pipeline.report.plot import svg
+
+    found = figures(name, data, range(seeds) if seeds else None, against)
+    out = out or Path(f"{name}-{found.data}.svg")
+    check_place(out)
+    out.write_text(svg(found), "utf-8")
+    say(f"plot: {len(found.rows)} rows -> {out}")
+
+
 @app.command("push")
 @command
-def push(name: Name, data: Data = None, remote: Remote = None, git_remote: GitRemote = "origin") -> None:
-    """Send the rows that have been computed, with their artifacts, to where colleagues find them."""
-    from pipeline.experiments import share
+def push(
+    name: Name,
+    data: Data = None,
+    remote: Remote = None,
+    git_remote: GitRemote = "origin",
+    licence: Licence = None,
+) -> None:
+    """Send the rows that have been computed, with their cards and artifacts, to where colleagues find them."""
+    from functools import partial
 
-    share.push(name, data, remote, git_remote)
+    from pipeline.experiments import share
+    from pipeline.report import card
+
+    share.push(name, data, remote, git_remote, partial(card.of_record, licence=licence))
 
 
 @app.command("pull")

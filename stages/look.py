@@ -47,13 +47,13 @@ def main(
     from pipeline.progress import say
     from pipeline.report import gallery as gallery_page
     from pipeline.report import geometry, scatter
+    from pipeline.report.place import check_place
 
     if items and gallery is None:
         raise MolarError("--items chooses what the gallery shows: give --gallery FILE.html with it")
     written = {what: path for what, path in {"numbers": json, "gallery": gallery, "map": plot}.items() if path}
     for path in written.values():
-        if not path.parent.is_dir():
-            raise MolarError(f"{path} cannot be written: there is no folder {path.parent}")
+        check_place(path)
     catalog, embedded = artifacts.read(CATALOG, "ingest"), artifacts.read(EMBEDDINGS, "embed_items")
     catalogue, sequences = open_items(catalog), open_sequences(catalog)
     counts_N = sequences.training_counts()

@@ -58,16 +58,15 @@ def main(
     from pipeline import artifacts
     from pipeline.catalog.catalogue import open_items, open_sequences
     from pipeline.device import pick
-    from pipeline.errors import MolarError
     from pipeline.mirm.shards import conditioned, read_embeddings
     from pipeline.params import load_params, load_runtime
     from pipeline.progress import say
     from pipeline.recommender import score_sum
     from pipeline.recommender.grid import load_recommender
     from pipeline.report import gallery, geometry, run_page, scatter
+    from pipeline.report.place import check_place
 
-    if not out.parent.is_dir():
-        raise MolarError(f"{out} cannot be written: there is no folder {out.parent}")
+    check_place(out)
     params = load_params()
     read = {stage: artifacts.read(folder, stage) for stage, folder in STAGES.items()}
     report = json.loads(read["evaluate"].file("report.json").read_text("utf-8"))

@@ -2,6 +2,7 @@
 
 metrics.json  per_user.parquet  params.yaml  dvc.lock  record.json     the record (records.py), byte for byte
 summary.json     where it has one
+README.md        its model card; records that were sent before there were cards have none
 shared.json      runs: path below DVC's cache -> content; held_back: path of an out -> why it was not sent
 """
 
@@ -94,7 +95,7 @@ def of_files(address: str, files: Mapping[str, bytes], committed: Committed | No
 def _checked(address: str, files: Mapping[str, bytes], committed: Committed | None, what_to_do: str) -> Parcel:
     try:
         record = {name: files[name] for name in (*records.NAMES, records.ABOUT)}
-        record |= {name: files[name] for name in records.NAMES_IF_MADE if name in files}
+        record |= {name: files[name] for name in (*records.NAMES_IF_MADE, records.CARD) if name in files}
         json.loads(record[records.ABOUT])["commit"]
         lock = _lock(record)
         outs = _outs(lock) | (_raw(lock, committed) if committed else {})

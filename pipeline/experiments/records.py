@@ -6,6 +6,7 @@ its place and then renamed. The run-cache has every stage's outs as well, so tha
     metrics.json  per_user.parquet  params.yaml  dvc.lock     of the run; dvc.lock names every artifact by content
     summary.json                                              of the catalogue, where `ingest` makes one
     record.json                         the commit, what each stage took or came from, the machine that put it together
+    README.md                                                 its model card, once it has been sent (share.py)
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ KEPT = ("metrics.json", "data/evaluation/per_user.parquet", "params.yaml", "dvc.
 KEPT_IF_MADE = ("data/catalog/summary.json",)
 NAMES, NAMES_IF_MADE = (tuple(Path(name).name for name in names) for names in (KEPT, KEPT_IF_MADE))  # in the folder
 ABOUT = "record.json"
+CARD = "README.md"  # the name by which Git servers and Hugging Face show one
 PACKAGES = ("torch", "transformers", "faiss-cpu", "faiss-gpu", "numpy", "dvc")
 
 
@@ -69,6 +71,14 @@ def put(root: Path, address: str, files: Mapping[str, bytes]) -> Path:
     shutil.rmtree(folder, ignore_errors=True)
     partial.rename(folder)
     return folder
+
+
+def add(root: Path, address: str, name: str, content: bytes) -> None:
+    """One more file, or another one in its place, of a record that is there."""
+    folder = root / FOLDER / "records" / address
+    partial = folder.with_name(f".{address}.{name}.partial")
+    partial.write_bytes(content)
+    partial.rename(folder / name)
 
 
 def durations(root: Path) -> dict[str, float]:

@@ -4,6 +4,9 @@ Records travel through Git (refs.py, parcel.py), the contents that their dvc.loc
 (transfer.py). Contents go before the record that names them. Whatever ends a command, what it has moved is there, and
 the same command goes on.
 
+With a record goes its model card, which whoever sends it writes into its folder first; what writes one is the caller's
+to give, for cards are the business of a room that knows this one.
+
 Promise: no record is overwritten, on either side: of two that differ each side keeps its own, and it is said. Data that
 may not be passed on is never sent (licence.py): its record stands without.
 """
@@ -11,7 +14,7 @@ may not be passed on is never sent (licence.py): its record stands without.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -26,9 +29,14 @@ from pipeline.experiments.table import load_table
 from pipeline.experiments.transfer import Kind, Moved, transfer
 from pipeline.progress import say
 
+Card = Callable[[Path, Mapping[str, str]], str]  # a record's folder, what of it is held back and why -> its model card
 
-def push(name: str, data: str | None, remote: str | None, git_remote: str) -> None:
-    """Send what has been computed. Raises MolarError: there is nothing, no remote, a server or a record's state."""
+
+def push(name: str, data: str | None, remote: str | None, git_remote: str, card: Card) -> None:
+    """Send what has been computed, each with its card.
+
+    Raises MolarError: there is nothing, no remote, a server or a record's state.
+    """
     asked = _Asked(name, data, git_remote)
     here = [point for address, point in asked.points.items() if records.find(asked.root, address)]
     if not here:
@@ -41,6 +49,7 @@ def push(name: str, data: str | None, remote: str | None, git_remote: str) -> No
     differ = [address for address, other in theirs.items() if not parcels[address].same(other)]
     for address in (*differ, *unread):  # a damaged one is not replaced by force either
         parcels.pop(address, None)
+    problems += _with_cards(parcels, there, asked.root, card)
     moved = _transferred("push", asked, parcels.values(), remote) if parcels else None
     new = [found for address, found in parcels.items() if address not in there]
     if moved:
@@ -140,6 +149,23 @@ def _read(points: Sequence[Point], committed: Committed) -> tuple[dict[str, Parc
         held = held_back(point, committed)
         found[point.address].held_back = {out: why for out, why in held.items() if out in found[point.address].outs}
     return found, problems
+
+
+def _with_cards(parcels: dict[str, Parcel], there: Mapping[str, str], root: Path, card: Card) -> list[str]:
+    """Give a card to each that is not there yet; those of which there is none to be had are left out, and told."""
+    problems = []
+    for address, found in list(parcels.items()):
+        if address in there:
+            continue
+        try:
+            content = card(root / records.FOLDER / "records" / address, found.held_back).encode()
+        except MolarError as error:
+            problems.append(str(error))
+            del parcels[address]
+            continue
+        records.add(root, address, records.CARD, content)
+        found.record[records.CARD] = content
+    return problems
 
 
 def _damaged(folder: Path, committed: Committed) -> bool:

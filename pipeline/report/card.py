@@ -3,30 +3,37 @@
     from pipeline.report import card
     card.write(Path("."), Path("published/README.md"), licence="cc-by-4.0")
 
+`molar experiment push` sends `of_record` along with each record.
+
 Promise: every figure is metrics.json's, and metrics.json and params.yaml are those that dvc.lock records, or the card
 is refused. Standard errors are data/evaluation's (of a record of `molar experiment` they are computed from its
 per_user.parquet); where neither is at hand their column has a dash. What is not known is called unknown. No path of the
-machine is told.
+machine is told. A record's card follows from the record alone: whoever writes it, wherever, writes the same bytes.
 """
 
 from __future__ import annotations
 
 import platform
+from collections.abc import Mapping
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path, PurePath
 from typing import Any
 
 from pipeline.catalog.licences import Licence, of_data
 from pipeline.errors import MolarError
+from pipeline.experiments import records
 from pipeline.params.document import text_of
 from pipeline.report import card_words
 from pipeline.report.card_run import Run, opened
+from pipeline.report.place import check_place
 from pipeline.report.results import ORDER
 from pipeline.retrieval.metrics import short
 
 OPENING = "---\n"  # of the front matter
 PACKAGES = ("torch", "transformers", "peft", "numpy", "pyarrow", "dvc")
 FAISS = ("faiss-cpu", "faiss-gpu")
+HARDWARE = ("cores", "processor")  # of a record's machine; the rest are libraries
 PARTS = {
     "test": "test queries, among all warm items",
     "cold_among_all": "held-out choices of cold items, among all items",
@@ -41,11 +48,21 @@ def write(root: Path, path: Path, *, licence: str | None = None, commit: str | N
     `licence` is that of what is published, a word that Hugging Face knows; `commit` replaces what Git says at `root`.
     Raises MolarError: no finished run, files of different runs, a folder that is not there, a file that is no card.
     """
-    if not path.parent.is_dir():
-        raise MolarError(f"{path} cannot be written: there is no folder {path.parent}")
+    check_place(path)
     if path.exists() and not path.read_bytes().startswith(OPENING.encode()):
         raise MolarError(f"{path} is there and is no model card: give the card another name")
     path.write_text(text(opened(root, commit), licence), "utf-8")
+
+
+def of_record(folder: Path, held_back: Mapping[str, str], licence: str | None = None) -> str:
+    """The card that goes with the record in `folder`; `held_back` are outs that are not published, and why.
+
+    One that came with the record, or was sent with it before, stays as it is unless a licence is given.
+    Raises MolarError: files that are not of one run.
+    """
+    if licence is None and (folder / records.CARD).is_file():
+        return (folder / records.CARD).read_text("utf-8")
+    return text(replace(opened(folder), held_back=held_back), licence)
 
 
 def text(run: Run, licence: str | None = None) -> str:
@@ -57,7 +74,7 @@ def text(run: Run, licence: str | None = None) -> str:
         "Data": _data(run, known),
         "What was run": _ran(run),
         "Intended use and limits": card_words.limits(run.params, run.metrics, run.served, known.ours),
-        "Use": card_words.USE,
+        "Use": card_words.OF_RUN if run.machine is None else card_words.OF_RECORD,
         "Reference": card_words.REFERENCE,
     }
     body = [f"## {name}\n\n{words}\n" for name, words in sections.items()]
@@ -148,17 +165,28 @@ def _ran(run: Run) -> str:
     outs = [(stage, out) for stage, entry in run.lock.items() for out in entry["outs"]]
     digests = [[f"`{out['path']}`", stage, f"`{out['md5']}`", f"{out['size']:,}"] for stage, out in outs]
     since = f"; {run.changed} files of code have changed since they made this run" if run.changed else ""
-    versions = [f"Python {platform.python_version()}", *(f"{p} {_version(p)}" for p in PACKAGES)]
-    versions += [f"{p} {_version(p)}" for p in FAISS if _version(p) != "absent"]
+    fetched = "`dvc pull` fetches them" if run.machine is None else "`molar experiment pull` brings them"
+    held = [f"`{out}` ({why})" for out, why in sorted(run.held_back.items())]
+    without = f" Not passed on: {', '.join(held)}." if held else ""
     return "\n\n".join(
         [
             f"Code: {run.commit}{since}. params.yaml: SHA-256 `{run.digest}`.",
-            f"Libraries where this card was written: {', '.join(versions)}.",
+            _libraries(run),
             f"<details><summary>Its params</summary>\n\n```yaml\n{text_of(params)}```\n\n</details>",
-            "Artifacts, as dvc.lock records them (`dvc pull` fetches them; `.dir`: of a folder's listing):",
+            f"Artifacts, as dvc.lock records them ({fetched}; `.dir`: of a folder's listing).{without}",
             table(["artifact", "stage", "MD5", "bytes"], digests),
         ]
     )
+
+
+def _libraries(run: Run) -> str:
+    if run.machine is None:
+        versions = [f"Python {platform.python_version()}", *(f"{p} {_version(p)}" for p in PACKAGES)]
+        versions += [f"{p} {_version(p)}" for p in FAISS if _version(p) != "absent"]
+        return f"Libraries where this card was written: {', '.join(versions)}."
+    versions = [f"{name} {of}" for name, of in sorted(run.machine.items()) if name not in HARDWARE]
+    told = ", ".join(versions) or "not on record"
+    return f"Libraries where this record was put together (a stage from the cache may have had others): {told}."
 
 
 def table(header: list[str], rows: list[list[str]]) -> str:

@@ -9,13 +9,14 @@ import hashlib
 import json
 import subprocess
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from pipeline import params
 from pipeline.artifacts import sha256
 from pipeline.errors import MolarError
+from pipeline.experiments import records
 from pipeline.params import Params
 from pipeline.params.load import parsed
 from pipeline.report.saved_errors import Errors, saved_errors
@@ -35,6 +36,8 @@ class Run:
     mirm: dict[str, Any] | None  # data/mirm/molar.json
     commit: str  # in words
     changed: int  # files of code that differ from those that made the run
+    machine: Mapping[str, str] | None = None  # that put a record together, {} if it does not say; None: no record
+    held_back: Mapping[str, str] = field(default_factory=dict)  # path of an out that is not published -> why
 
     @property
     def served(self) -> str:
@@ -60,6 +63,8 @@ def opened(root: Path, commit: str | None = None) -> Run:
     if outs.get("metrics.json") != hashlib.md5(measured.encode(), usedforsecurity=False).hexdigest():
         raise MolarError(f"{root / 'metrics.json'} is not the one that dvc.lock records: run `dvc repro evaluate`")
     metrics, headline = json.loads(measured), "masked" if asked.protocol.mask_seen else "unmasked"
+    about = _json(root / records.ABOUT)
+    commit = commit or (about["commit"] if about else None)
     return Run(
         asked,
         values,
@@ -67,10 +72,11 @@ def opened(root: Path, commit: str | None = None) -> Run:
         lock,
         metrics,
         saved_errors(root, metrics, headline),
-        _json(root / "data/catalog/summary.json"),
+        _json(root / ("summary.json" if about else "data/catalog/summary.json")),
         _json(root / "data/mirm/molar.json"),
         f"commit `{commit}`" if commit else _commit(root),
         _changed(root, lock),
+        about.get("machine", {}) if about else None,
     )
 
 

@@ -11,7 +11,7 @@ from pipeline.retrieval.metrics import short
 
 ARXIV = "https://arxiv.org/abs/2412.18176"
 
-USE = """In the repository of the project, after `dvc pull`:
+USE = """In the repository of the project, {first}:
 
 ```python
 from pipeline.serving import Recommender
@@ -23,6 +23,14 @@ recommender.similar(new)
 ```
 
 `data/mirm` alone is a folder that plain transformers opens."""
+OF_RUN, OF_RECORD = (
+    USE.format(first=first)
+    for first in (
+        "after `dvc pull`",
+        "at the commit above, after `molar experiment pull`, with params.yaml and dvc.lock of this folder copied into "
+        "it and `dvc checkout`",
+    )
+)
 
 REFERENCE = f"""The method is that of [Molar, arXiv 2412.18176]({ARXIV}). Neither the implementation nor this run is the
 authors', and these figures are not the paper's: where the paper leaves something open, a param says what was done.

@@ -54,12 +54,10 @@ class Dot:
 def chart(caption: str, heads: tuple[str, str], rows: Sequence[Dot], line: float | None) -> str:
     """The table; `heads` are above names and figures, `line` is where a dashed one crosses all rows. Empty without a
     value."""
-    marks = [x for row in rows if row.value is not None for x in (row.value, row.low, row.high, *row.seeds.values())]
-    if not marks:
+    ends = span(rows, line)
+    if ends is None:
         return ""
-    marks += [] if line is None else [line]
-    low, high = min(marks), max(marks)
-    low, high = (low, high) if high > low else (low - 0.01, high + 0.01)
+    low, high = ends
 
     def place(x: float) -> str:
         return f"{MARGIN + (x - low) / (high - low) * (100 - 2 * MARGIN):.2f}%"
@@ -68,7 +66,7 @@ def chart(caption: str, heads: tuple[str, str], rows: Sequence[Dot], line: float
     uprights = [("grid", place(tick)) for tick in ticks(low, high)] + ([] if line is None else [("line", place(line))])
     grid = "".join(f'<line class="{kind}" x1="{x}" x2="{x}" y1="0" y2="{height}"/>' for kind, x in uprights)
     labels = "".join(
-        f'<text{" class=every-other" * odd} x="{place(tick)}" y="14" text-anchor="middle">{_label(tick)}</text>'
+        f'<text{" class=every-other" * odd} x="{place(tick)}" y="14" text-anchor="middle">{label(tick)}</text>'
         for tick, odd in _alternating(ticks(low, high))
     )
     body = "\n".join(_row(row, height, grid, place) for row in rows)
@@ -79,6 +77,16 @@ def chart(caption: str, heads: tuple[str, str], rows: Sequence[Dot], line: float
         f'<th scope="col"><svg class="track" height="20" role="img"><title>drawn</title>{labels}</svg>'
         f'</th><th scope="col">{escape(heads[1])}</th></tr></thead>\n<tbody>{body}</tbody></table>'
     )
+
+
+def span(rows: Sequence[Dot], line: float | None) -> tuple[float, float] | None:
+    """From the smallest to the largest of all that is drawn of them and of `line`; None where no row has a value."""
+    marks = [x for row in rows if row.value is not None for x in (row.value, row.low, row.high, *row.seeds.values())]
+    if not marks:
+        return None
+    marks += [] if line is None else [line]
+    low, high = min(marks), max(marks)
+    return (low, high) if high > low else (low - 0.01, high + 0.01)
 
 
 def _row(row: Dot, height: int, grid: str, place: Callable[[float], str]) -> str:
@@ -112,6 +120,7 @@ def _alternating(found: Sequence[float]) -> list[tuple[float, bool]]:
     return [(tick, round(tick / step) % 2 == 1 and len(found) > 2) for tick in found]
 
 
-def _label(tick: float) -> str:
+def label(tick: float) -> str:
+    """A figure of the axis, without its 0 before the point."""
     words = f"{tick:.6f}".rstrip("0").rstrip(".")
     return words.replace("0.", ".", 1) if abs(tick) < 1 else words

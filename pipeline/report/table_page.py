@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from html import escape
 
-from pipeline.experiments.figures import Figures, RowFigures
+from pipeline.experiments.figures import Figures
 from pipeline.experiments.provenance import Kept, Provenance, provenance
 from pipeline.experiments.sheet import (
     MISSING,
@@ -23,17 +23,13 @@ from pipeline.experiments.sheet import (
     lacking,
     main_sheet,
     measured,
-    probability,
     remarks,
-    signed,
 )
-from pipeline.report import charts, intervals, sheets
-from pipeline.report.intervals import Dot
+from pipeline.report import charts, dots, intervals, sheets
 from pipeline.report.page import sectioned
 from pipeline.report.sheets import sheet_table
 from pipeline.retrieval.metrics import short
 
-SURE = 0.05  # a difference whose corrected p is below has a filled dot
 DIGITS = 10  # of a commit
 
 STYLE = (
@@ -108,14 +104,14 @@ def _comparison(found: Figures) -> str:
         "NDCG@10 and its 95 % interval over users (1.96 standard errors), which says how exact a row is by itself; "
         f"rows share their users, so that differences are told better.{small} The axis does not begin at 0.",
         ("row", "NDCG@10"),
-        [_mean(row, found.reference) for row in found.rows],
-        next((row.mean("ndcg@10") for row in found.rows if row.row == found.reference), None),
+        dots.means(found),
+        dots.reference(found),
     )
     differences = intervals.chart(
         f"NDCG@10 of each row less that of {found.reference}, with its 95 % bootstrap interval over users.{small} "
-        f"Filled: p below {short(SURE).rstrip('0')} after Holm's correction. Intervals know nothing of other seeds.",
+        f"Filled: p below {dots.sure()} after Holm's correction. Intervals know nothing of other seeds.",
         ("row", "difference"),
-        [_difference(row, found) for row in found.rows if row.row != found.reference],
+        dots.differences(found),
         0.0,
     )
     drawn = "".join(f"<div>{chart}</div>" for chart in (means, differences) if chart)
@@ -128,36 +124,6 @@ def _comparison(found: Figures) -> str:
             f'<div class="pair">{drawn}</div>',
             _by_seed(found) if seeds > 1 else "",
         ]
-    )
-
-
-def _mean(row: RowFigures, reference: str) -> Dot:
-    value = row.mean("ndcg@10")
-    if value is None or row.error is None:
-        return Dot(row.row, MISSING)
-    low, high = value - 1.96 * row.error, value + 1.96 * row.error
-    seeds = dict(zip(row.seeds, row.values["ndcg@10"], strict=True))
-    ends = f"{short(low)} – {short(high)}"
-    return Dot(row.row, short(value), [ends], value, low, high, seeds, f"{short(value)}, {ends}", row.row == reference)
-
-
-def _difference(row: RowFigures, found: Figures) -> Dot:
-    of = row.difference
-    if of is None or row.p_holm is None:
-        return Dot(row.row, MISSING if not row.seeds else "no test")
-    theirs = next(each for each in found.rows if each.row == found.reference)
-    ours, beside = (dict(zip(each.seeds, each.values["ndcg@10"], strict=True)) for each in (row, theirs))
-    ends, p = f"{signed(of.low)}…{signed(of.high)}", f"p {probability(row.p_holm)}"
-    return Dot(
-        row.row,
-        signed(of.mean),
-        [ends, p],
-        of.mean,
-        of.low,
-        of.high,
-        {seed: ours[seed] - beside[seed] for seed in row.seeds if seed in beside},
-        f"{signed(of.mean)}, {ends}, {p}",
-        filled=row.p_holm < SURE,
     )
 
 

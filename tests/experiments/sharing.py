@@ -7,6 +7,7 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from pipeline.experiments import records as kept
@@ -30,6 +31,11 @@ def with_one_row(root: Path) -> Toy:
     toy.git("reset", "-q")
     toy.executions()
     return toy
+
+
+def card(folder: Path, held_back: Mapping[str, str]) -> str:
+    """In place of a model card, which a forged record has none of."""
+    return f"A card of {folder.name}, without {sorted(held_back)}"
 
 
 def forge(toy: Toy, seed: int, metrics: str = "{}") -> str:

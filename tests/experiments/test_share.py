@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -15,7 +15,7 @@ from pipeline.experiments.records import FOLDER
 from pipeline.experiments.refs import NAMESPACE
 from pipeline.experiments.transfer import Moved
 
-from .sharing import address, clone, forge, records, with_origin
+from .sharing import address, card, clone, forge, records, with_origin
 from .toy import Toy, made
 
 Capture = pytest.CaptureFixture[str]
@@ -47,7 +47,7 @@ class Do:
 
     def push(self, toy: Toy, git_remote: str = "origin") -> list[str]:
         toy.enter(self.patch)
-        share.push("toy", None, None, git_remote)
+        share.push("toy", None, None, git_remote, card)
         return self.captured.readouterr().err.splitlines()
 
     def pull(self, toy: Toy, git_remote: str = "origin") -> list[str]:
@@ -77,7 +77,40 @@ def test_rows_of_two_people_meet_and_neither_is_lost(two: tuple[Toy, Toy], do: D
     assert do.push(ann)[0] == "toy on demo: 0 records sent to Git remote origin (0 B), 1 there already"
     for toy in two:
         assert do.pull(toy)[0].endswith(", 1 there already")
-    assert records(ann) == records(bob) and len(records(ann)) == 10
+    assert records(ann) == records(bob) and len(records(ann)) == 12
+
+
+def test_a_card_goes_with_each_record_and_an_unchanged_one_is_not_sent_again(two: tuple[Toy, Toy], do: Do) -> None:
+    ann, bob = two
+    place = forge(ann, 0)
+    do.push(ann)
+    sent, kept = git(ann, "ls-remote", "origin"), records(ann)
+    do.pull(bob)
+    words = f"A card of {place}, without []"
+    assert records(bob) == kept and kept[f"{place}/README.md"].decode() == words
+    commit = next(line.split()[0] for line in sent.splitlines() if line.endswith(place))
+    assert git(ann, "show", f"{commit}:README.md") == words, "whoever looks at it in Git finds it"
+    for toy in two:
+        assert do.push(toy)[0] == "toy on demo: 0 records sent to Git remote origin (0 B), 1 there already"
+    assert (git(ann, "ls-remote", "origin"), records(ann)) == (sent, kept)
+
+
+def test_without_a_card_a_record_is_left_out_and_the_others_travel(
+    two: tuple[Toy, Toy], do: Do, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ann, bob = two
+    good, bad = forge(ann, 0), forge(ann, 1)
+
+    def refusing(folder: Path, held_back: Mapping[str, str]) -> str:
+        if folder.name == bad:
+            raise MolarError("not of one run")
+        return card(folder, held_back)
+
+    ann.enter(monkeypatch)
+    with pytest.raises(MolarError, match=r"^1 record left out: not of one run$"):
+        share.push("toy", None, None, "origin", refusing)
+    do.pull(bob)
+    assert {name.partition("/")[0] for name in records(bob)} == {good}
 
 
 def test_index_working_tree_branches_and_refs_stay_as_they_are(two: tuple[Toy, Toy], do: Do) -> None:

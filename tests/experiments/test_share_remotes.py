@@ -5,6 +5,7 @@ The commands run in this process, DVC and sshd in theirs.
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
@@ -14,6 +15,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
+from ruamel.yaml import YAML
 from typer.testing import CliRunner
 
 from pipeline.errors import MolarError
@@ -25,6 +27,8 @@ from pipeline.experiments.points import points_of
 from pipeline.experiments.records import FOLDER
 from pipeline.experiments.table import load_table
 from pipeline.params.sharing import hold_back
+from pipeline.report import card
+from pipeline.retrieval.metrics import short
 from stages.cli import app
 
 from . import servers
@@ -44,15 +48,15 @@ def test_a_fresh_clone_computes_nothing_and_shows_the_same_table(
     computed: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
 
-    def molar(place: Toy, command: str) -> list[str]:
+    def molar(place: Toy, command: str, *options: str) -> list[str]:
         place.enter(monkeypatch)
-        result = CliRunner().invoke(app, ["experiment", command, "toy"])
+        result = CliRunner().invoke(app, ["experiment", command, "toy", *options])
         assert result.exit_code == 0, result.output
         return result.output.splitlines()
 
     with servers.local(tmp_path) as config:
         toy = copied(computed, tmp_path, config)
-        said = molar(toy, "push")
+        said = molar(toy, "push", "--licence", "cc-by-4.0")
         assert re.fullmatch(r"toy on demo: 1 record sent to Git remote origin \(\d+ kB\), 0 there already", said[0])
         assert re.fullmatch(
             r"artifacts: \d+ files sent to DVC remote shared, 0 there already \(\S+ kB in all\)", said[1]
@@ -64,6 +68,7 @@ def test_a_fresh_clone_computes_nothing_and_shows_the_same_table(
     assert re.fullmatch(r"artifacts: \d+ files came from DVC remote shared, 0 there already \(\S+ kB in all\)", said[1])
     assert (theirs.root / ".git" / "index").read_bytes() == before
     assert records(theirs) == records(toy) and cached(theirs.root / ".dvc/cache") == cached(toy.root / ".dvc/cache")
+    assert_card(theirs)
     toy.enter(monkeypatch)
     capsys.readouterr()
     table = written(figures("toy"), "terminal", buckets=True)
@@ -76,6 +81,24 @@ def test_a_fresh_clone_computes_nothing_and_shows_the_same_table(
     assert theirs.executions() == []
 
 
+def assert_card(toy: Toy) -> None:
+    """Of the one record: its figures, digests and commit, and what follows from the record alone."""
+    found = {name.rpartition("/")[2]: content.decode() for name, content in records(toy).items() if "per_" not in name}
+    shown, metrics, about = found["README.md"], json.loads(found["metrics.json"]), json.loads(found["record.json"])
+    for of in metrics["test"].values():
+        assert f"| {short(of['ndcg@10'])} |" in shown and f"| {short(of['recall@10'])} |" in shown
+    assert shown.startswith("---\nlicense: cc-by-4.0\n") and f"Code: commit `{about['commit']}`. " in shown
+    libraries = f"numpy {about['machine']['numpy']}, python {about['machine']['python']}"
+    assert libraries in shown and "Not passed on" not in shown
+    for stage, entry in YAML(typ="safe").load(found["dvc.lock"])["stages"].items():
+        assert all(f"| `{out['path']}` | {stage} | `{out['md5']}` |" in shown for out in entry["outs"])
+    (folder,) = (toy.root / FOLDER / "records").iterdir()
+    (folder / "README.md").unlink()
+    again = card.of_record(folder, {}, "cc-by-4.0")
+    (folder / "README.md").write_text(again, "utf-8")
+    assert again == shown, "another machine, the same bytes"
+
+
 @pytest.mark.parametrize("server", [servers.s3, servers.ssh])
 def test_through_a_real_server_and_after_it_has_gone(
     computed: Toy, tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -83,7 +106,7 @@ def test_through_a_real_server_and_after_it_has_gone(
     with server(tmp_path) as config:
         toy = copied(computed, tmp_path, config)
         toy.enter(monkeypatch)
-        share.push("toy", None, None, "origin")
+        share.push("toy", None, None, "origin", card.of_record)
         theirs = clone(toy, tmp_path / "theirs", config)
         theirs.enter(monkeypatch)
         share.pull("toy", None, None, "origin")
@@ -116,9 +139,9 @@ def test_data_that_may_not_be_passed_on_is_never_sent(
     digests = [re.findall(rf"path: {path}\n.*\n.*md5: (\S+)", lock)[0] for path in ("data/catalog", "data/raw/demo")]
     held = {f"files/md5/{digest[:2]}/{digest[2:]}" for digest in digests}
     theirs = clone(toy, tmp_path / "theirs", config)
-    for each, command in ((toy, share.push), (theirs, share.pull)):
+    for each, command, more in ((toy, share.push, [card.of_record]), (theirs, share.pull, [])):
         each.enter(monkeypatch)
-        command("toy", None, None, "origin")
+        command("toy", None, None, "origin", *more)
         assert capsys.readouterr().err.splitlines()[2:] == [
             f"held back: {out}, for runtime.share_data is false; the records stand, to compute more rows takes one's "
             "own copy of the data"
@@ -126,6 +149,8 @@ def test_data_that_may_not_be_passed_on_is_never_sent(
         ]
     assert cached(tmp_path / "remote") and not cached(tmp_path / "remote") & held
     assert records(theirs) == records(toy)
+    (shown,) = (content.decode() for name, content in records(theirs).items() if name.endswith("/README.md"))
+    assert "Not passed on: `data/catalog` (runtime.share_data is false), `data/raw/demo` (" in shown
 
     # plain `dvc push` by the marks that `molar preset --write` makes, which make no record out of date
     toy.enter(monkeypatch)

@@ -88,6 +88,19 @@ def test_a_record_has_the_same_figures_without_its_data(project: Project, record
     assert "Statistics: not at hand" in text
 
 
+def test_the_card_that_goes_with_a_record_follows_from_the_record_alone(project: Project, record: Path) -> None:
+    shutil.copy(project.root / "data/catalog/summary.json", record)
+    about = {"commit": "def", "stages": [], "machine": {"cores": "2", "torch": "9.9"}}
+    (record / "record.json").write_text(json.dumps(about))
+    text, of_run = card.of_record(record, {"data/catalog": "a licence"}), card.text(opened(project.root))
+    data = re.compile(r"^## Data\n.*?^## ", re.M | re.S)
+    assert data.search(text)[0] == data.search(of_run)[0], "statistics included"
+    assert "Code: commit `def`. params.yaml" in text and "had others): torch 9.9." in text and "cores" not in text
+    assert "listing). Not passed on: `data/catalog` (a licence)." in text and "after `molar experiment pull`" in text
+    (record / "README.md").write_text("its own")
+    assert card.of_record(record, {}) == "its own" and "license: mit\n" in card.of_record(record, {}, "mit")
+
+
 def test_files_that_are_not_of_one_run_are_refused(record: Path, tmp_path: Path) -> None:
     params, metrics, lock = ((record / name) for name in ("params.yaml", "metrics.json", "dvc.lock"))
     card.write(record, tmp_path / "card.md")

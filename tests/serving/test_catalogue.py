@@ -1,9 +1,14 @@
 """The catalogue by ids: histories, titles, pictures, the table of items and the filters over it."""
 
+import json
+import subprocess
+import sys
+
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
+import pipeline.serving
 from pipeline.serving import Catalogue
 from pipeline.serving.content import One
 from tests.catalog.shop import ingest, ingest_params, png, refusal, write_shop
@@ -91,3 +96,26 @@ def test_mistakes_are_one_line(catalogue, tmp_path):
     assert "where = (brand > 1): " in refusal(lambda: catalogue.where(pc.field("brand") > 1))
     assert "where = interactions" in refusal(lambda: catalogue.where(pc.field("interactions")))
     assert isinstance(catalogue.items, pa.Table)
+
+
+ALONE = """
+import json, sys
+from pipeline.serving import Catalogue
+catalogue = Catalogue.open(sys.argv[1])
+catalogue.items, catalogue.find("cup"), catalogue.history("ann"), catalogue.image("a")
+print(json.dumps(sorted({name.partition(".")[0] for name in sys.modules})))
+"""
+
+
+def test_the_catalogue_alone_loads_no_model_library(data):
+    done = subprocess.run([sys.executable, "-c", ALONE, str(data)], check=True, capture_output=True, text=True)
+    assert not {"torch", "transformers", "faiss"} & set(json.loads(done.stdout))
+
+
+def test_the_recommender_comes_when_it_is_asked_for():
+    from pipeline.serving import Recommender
+    from pipeline.serving.recommender import Recommender as itself
+
+    assert Recommender is itself and {"Catalogue", "Recommender"} <= set(dir(pipeline.serving))
+    with pytest.raises(AttributeError, match=r"module 'pipeline\.serving' has no attribute 'Recommend'"):
+        pipeline.serving.Recommend  # noqa: B018

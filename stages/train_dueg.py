@@ -15,6 +15,7 @@ from stages.command import command, running
 from stages.paths import CATALOG, DUEG, EMBEDDINGS, MIRM, TEACHER
 
 if TYPE_CHECKING:
+    from pipeline.recommender.fit import Progress
     from pipeline.recommender.joint import JointItems
 
 
@@ -33,7 +34,7 @@ def main() -> None:
     from pipeline.params import load_params, load_runtime
     from pipeline.recommender.alignment import Aligned
     from pipeline.recommender.duorec import Views
-    from pipeline.recommender.fit import Progress, Term, fit, write_facts
+    from pipeline.recommender.fit import Term, fit, write_facts
     from pipeline.recommender.grid import build, load_recommender, save, spec_of, with_second_token
     from pipeline.recommender.llm import decoder_of
     from pipeline.recommender.objective import Objective
@@ -73,10 +74,10 @@ def main() -> None:
         )
         cached: Progress | None = None
         source: JointItems | None = None
-        begun = time.monotonic()
+        times, cost = [time.monotonic()], ""
         if not joint.epochs or joint.start == "cached":
             state = cached = train(dueg.training, scratch=scratch, description="dueg")
-        found, turned = "best of", time.monotonic()
+        times.append(time.monotonic())
         if joint.epochs:
             from pipeline.recommender.joint import JointItems  # seconds of imports that cached embeddings do without
 
@@ -86,21 +87,28 @@ def main() -> None:
             apart.mkdir(exist_ok=True)
             most = dueg.training.model_copy(update={"max_epochs": joint.epochs + (cached.epoch if cached else 0)})
             state = train(most, scratch=apart, description="dueg and mirm", source=source, after=cached)
-            spent = f"{time.monotonic() - turned:.0f} s of joint epochs"
-            if cached:
-                spent += f" after {turned - begun:.0f} s of {cached.epoch} cached ones ({cached.best_ndcg:.4f})"
-            learnt, asked = source.encoder.encoded, source.encoder.anew
-            found = f"{spent}, {learnt:,} items encoded to learn from, {asked:,} to validate, best of"
+            times.append(time.monotonic())
+            cost = _cost(source, cached, times)
         with artifacts.write(DUEG) as out:
             save(model, out)
             write_facts(out, state, cached if source else None)
             if source:
                 source.write(out, "train_dueg", runtime.workers)
         run.done(
-            f"{spec.model} over {spec.items} items, alpha {dueg.alignment.weight:g}, {found} {state.epoch} epochs "
-            f"{state.best_epoch}, validation NDCG@10 {state.best_ndcg:.4f}",
+            f"{spec.model} over {spec.items} items, alpha {dueg.alignment.weight:g}, {cost}"
+            f"best of {state.epoch} epochs {state.best_epoch}, validation NDCG@10 {state.best_ndcg:.4f}",
             DUEG,
         )
+
+
+def _cost(source: JointItems, cached: Progress | None, times: list[float]) -> str:
+    """What this run spent on either mode; of one that went on after a kill, the rest."""
+    begun, turned, ended = times
+    learnt, asked = source.encoder.encoded, source.encoder.anew
+    cost = f"{ended - turned:.0f} s of joint epochs ({learnt:,} items encoded to learn from, {asked:,} to validate), "
+    if cached:
+        cost += f"{turned - begun:.0f} s of {cached.epoch} cached ones before (NDCG@10 {cached.best_ndcg:.4f}), "
+    return cost
 
 
 if __name__ == "__main__":

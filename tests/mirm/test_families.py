@@ -9,10 +9,11 @@ from peft.tuners.lora import LoraModel
 from transformers import AutoModelForImageTextToText
 
 from pipeline.errors import MolarError
+from pipeline.mirm.adapters import NOT_THE_DECODER
 from pipeline.mirm.backbone import EMBEDDING_TOKEN, FAMILIES, add_embedding_token, picture_tokens
 from pipeline.mirm.batch import IGNORED
 from pipeline.mirm.embed import Encoder
-from pipeline.mirm.finetune import NOT_THE_DECODER, finetune
+from pipeline.mirm.finetune import finetune
 from pipeline.mirm.folder import Mirm, open_backbone, save_mirm
 from pipeline.mirm.last_token import COPIES, embedding_tokens_alone
 from pipeline.mirm.objectives import Losses, Steps

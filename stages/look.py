@@ -6,7 +6,8 @@
     molar look --map map.html --by genres           one dot per item, coloured by an attribute
     molar look --json numbers.json                  the table for a program
 
-Reads data/catalog and data/embeddings; changes nothing under data/.
+Reads data/catalog and data/embeddings, or the embeddings in data/dueg where it was trained jointly with its MIRM;
+changes nothing under data/.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from stages.command import command
-from stages.paths import CATALOG, EMBEDDINGS
+from stages.paths import CATALOG, DUEG, EMBEDDINGS
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -43,6 +44,7 @@ def main(
     from pipeline.catalog.catalogue import open_items, open_sequences
     from pipeline.catalog.names import find_items
     from pipeline.errors import MolarError
+    from pipeline.mirm.own import OWN_EMBEDDINGS, own_or
     from pipeline.mirm.shards import conditioned, read_embeddings
     from pipeline.progress import say
     from pipeline.report import gallery as gallery_page
@@ -55,12 +57,14 @@ def main(
     for path in written.values():
         check_place(path)
     catalog, embedded = artifacts.read(CATALOG, "ingest"), artifacts.read(EMBEDDINGS, "embed_items")
+    if DUEG.exists():  # they may be looked at before there is one
+        embedded = own_or(artifacts.read(DUEG, "train_dueg"), OWN_EMBEDDINGS, embedded)
     catalogue, sequences = open_items(catalog), open_sequences(catalog)
     counts_N = sequences.training_counts()
     if embedded.facts["items"] != len(catalogue):
         raise MolarError(
-            f"{EMBEDDINGS} holds {embedded.facts['items']:,} items and {CATALOG} {len(catalogue):,}: "
-            "run `dvc repro embed_items`"
+            f"{embedded.directory} holds {embedded.facts['items']:,} items and {CATALOG} {len(catalogue):,}: "
+            f"run `dvc repro {embedded.stage}`"
         )
     if len(catalogue) < 2:
         raise MolarError("a single item has no neighbour: there is nothing to look at")
@@ -91,7 +95,7 @@ def main(
             gallery.write_text(gallery_page.page(about, rows), "utf-8")
 
     cold = len(catalogue) - sequences.num_warm
-    title = f"{len(catalogue):,} items, {cold:,} of them cold{sampled}"
+    title = f"{embedded.directory}: {len(catalogue):,} items, {cold:,} of them cold{sampled}"
     Console(highlight=False).print(table(title, measured, attribute))
     if json is not None:
         json.write_text(numbers(measured, attribute, queries=len(queries), items=len(catalogue)), "utf-8")

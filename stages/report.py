@@ -58,6 +58,7 @@ def main(
     from pipeline import artifacts
     from pipeline.catalog.catalogue import open_items, open_sequences
     from pipeline.device import pick
+    from pipeline.mirm.own import OWN_EMBEDDINGS, own_or
     from pipeline.mirm.shards import conditioned, read_embeddings
     from pipeline.params import load_params, load_runtime
     from pipeline.progress import say
@@ -81,7 +82,8 @@ def main(
     drawn = _drawn(queries, ranks_Q, examples, seed)
     shown = _examples(items, sequences, drawn, served, masked=report["headline"] == "masked")
 
-    raw_ND, conditioned_ND = read_embeddings(read["embed_items"]), conditioned(read["embed_items"])
+    embeddings = own_or(read["train_dueg"], OWN_EMBEDDINGS, read["embed_items"])
+    raw_ND, conditioned_ND = read_embeddings(embeddings), conditioned(embeddings)
     attribute = by or scatter.telling_attribute(items.attributes)
     values = scatter.attribute_values(items.attributes, attribute) if attribute else [None] * sequences.num_items
     names = [title or item_id for title, item_id in zip(items.titles, items.item_ids, strict=True)]

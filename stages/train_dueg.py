@@ -1,74 +1,92 @@
-"""`train_dueg`: the user model over frozen item embeddings, aligned with the frozen teacher (paper 3.4).
+"""`train_dueg`: the user model over item embeddings, aligned with the frozen teacher (paper 3.4).
 
 python -m stages.train_dueg                                  reads catalog, teacher, mirm, embeddings; writes data/dueg/
 dvc exp run -S train_dueg.alignment.weight=0                 the same without alignment
+dvc exp run -S train_dueg.joint.epochs=3                     then the MIRM together with it: data/dueg holds both
 """
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 import typer
 
 from stages.command import command, running
 from stages.paths import CATALOG, DUEG, EMBEDDINGS, MIRM, TEACHER
 
+if TYPE_CHECKING:
+    from pipeline.recommender.fit import Progress
+    from pipeline.recommender.joint import JointItems
+
 
 @command
 def main() -> None:
     """Train the user model on item embeddings, pulled towards the teacher's user vectors."""
-    import torch
+    import time
 
     from pipeline import artifacts
-    from pipeline.catalog.catalogue import open_sequences
+    from pipeline.artifacts import Artifact
+    from pipeline.catalog.catalogue import open_items, open_sequences
     from pipeline.device import pick
     from pipeline.live import Live
     from pipeline.params import load_params, load_runtime
-    from pipeline.recommender.alignment import Aligned
-    from pipeline.recommender.duorec import Views
-    from pipeline.recommender.fit import Term, fit, write_facts
-    from pipeline.recommender.grid import build, load_recommender, save, spec_of, with_second_token
-    from pipeline.recommender.llm import decoder_of
-    from pipeline.recommender.objective import Objective
+    from pipeline.recommender.dueg import assembled
+    from pipeline.recommender.fit import write_facts
+    from pipeline.recommender.grid import save
 
-    params = load_params()
-    dueg = params.train_dueg
-    device = pick(load_runtime())
+    params, runtime = load_params(), load_runtime()
+    asked, joint, live = params.train_dueg, params.train_dueg.joint, Live("train_dueg")
     with running("train_dueg") as run, run.scratch() as scratch:
-        sequences = open_sequences(artifacts.read(CATALOG, "ingest"))
+        catalog, mirm = artifacts.read(CATALOG, "ingest"), Artifact(MIRM, "finetune_mirm")
         embeddings = artifacts.read(EMBEDDINGS, "embed_items")
-        spec = spec_of(dueg, sequences, params.protocol.max_history, items=dueg.items, head=dueg.head)
-        torch.manual_seed(params.seed)
-        decoder = None
-        if dueg.model == "llm":
-            mirm = artifacts.read(MIRM, "finetune_mirm").verified()
-            decoder = decoder_of(mirm, pretrained=dueg.decoder.initial == "mirm", dropout=dueg.decoder.dropout)
-        model = build(spec, embeddings, decoder).to(device)
-        terms: list[Term] = []
-        if dueg.alignment.weight > 0 or dueg.second_token == "teacher":
-            teacher = load_recommender(artifacts.read(TEACHER, "train_teacher"), None, str(device))
-            if dueg.second_token == "teacher":
-                model = with_second_token(model, teacher)
-            if dueg.alignment.weight > 0:
-                terms.append(Aligned(teacher, model, dueg.alignment, params.seed))
-        if dueg.model == "duorec":
-            terms.append(Views(model, sequences, dueg.duorec, params.seed))
-        state = fit(
-            model,
-            sequences,
-            dueg.training,
-            seed=params.seed,
-            mask_seen=params.protocol.mask_seen,
-            scratch=scratch,
-            objective=Objective(dueg.objective, sequences.training_counts()[: sequences.num_warm], params.seed),
-            terms=terms,
-            description="dueg",
-            live=Live("train_dueg"),
+        dueg = assembled(
+            asked,
+            params.protocol,
+            params.seed,
+            open_sequences(catalog),
+            embeddings=embeddings,
+            mirm=mirm,
+            teacher=Artifact(TEACHER, "train_teacher"),
+            device=pick(runtime),
         )
+        cached: Progress | None = None
+        source: JointItems | None = None
+        times, cost = [time.monotonic()], ""
+        if not joint.epochs or joint.start == "cached":
+            state = cached = dueg.train(asked.training, scratch, live=live)
+        times.append(time.monotonic())
+        if joint.epochs:
+            from pipeline.recommender.joint import JointItems  # seconds of imports that cached embeddings do without
+
+            items = open_items(catalog)
+            source = JointItems(dueg.model, items, mirm, embeddings, joint, params.embed_items, params.seed)
+            most = asked.training.model_copy(update={"max_epochs": joint.epochs + (cached.epoch if cached else 0)})
+            apart = scratch / "joint"
+            state = dueg.train(most, apart, description="dueg and mirm", live=live, source=source, after=cached)
+            times.append(time.monotonic())
+            cost = _cost(source, cached, times)
         with artifacts.write(DUEG) as out:
-            save(model, out)
-            write_facts(out, state)
+            save(dueg.model, out)
+            write_facts(out, state, cached if source else None)
+            if source:
+                source.write(out, "train_dueg", runtime.workers)
         run.done(
-            f"{spec.model} over {spec.items} items, alpha {dueg.alignment.weight:g}, best of {state.epoch} epochs "
-            f"{state.best_epoch}, validation NDCG@10 {state.best_ndcg:.4f}",
+            f"{asked.model} over {asked.items} items, alpha {asked.alignment.weight:g}, {cost}"
+            f"best of {state.epoch} epochs {state.best_epoch}, validation NDCG@10 {state.best_ndcg:.4f}",
             DUEG,
         )
+
+
+def _cost(source: JointItems, cached: Progress | None, times: list[float]) -> str:
+    """What this run spent on either mode; of one that went on after a kill, the rest."""
+    begun, turned, ended = times
+    learnt, validated = source.encoder.encoded, source.encoder.anew
+    cost = (
+        f"{ended - turned:.0f} s of joint epochs ({learnt:,} items encoded to learn from, {validated:,} to validate), "
+    )
+    if cached:
+        cost += f"{turned - begun:.0f} s of {cached.epoch} cached ones before (NDCG@10 {cached.best_ndcg:.4f}), "
+    return cost
 
 
 if __name__ == "__main__":

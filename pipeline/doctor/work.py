@@ -11,15 +11,19 @@ items V, width d:
                               + 6 x head x V x batches                                 items through the head
                               + 2 x teacher x targets                                  alignment, if any
                               + 2 x user model x interactions + 2 x V x d x users)     validation
+    ... jointly     so many epochs more (or, from scratch, in place of those), in each of them
+                              + batches x M x (F_d x decoder x tokens + F_v x vision x patches)    M items of a batch
+                              + what embed_items does, and once more at the end
 
-Epochs are `max_epochs`: early stopping ends most runs before. An epoch's batches hold one window of
-`protocol.max_history` items per user at least.
+M is V at most, as many as a batch has inputs and targets; a step in parts goes forth twice (F + 2). Epochs are
+`max_epochs`: early stopping ends most runs before. An epoch's batches hold one window of `protocol.max_history` items
+per user at least.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -102,9 +106,8 @@ def adapters(size: Size, rank: int) -> float:
 
 def embed_items(params: Params, counts: Counts, size: Size) -> Work:
     """Every item once; those in the per-item cache cost nothing, which is not looked up here."""
-    embed, mirm = params.embed_items, params.finetune_mirm
-    pictures = counts.pictured if "image" in embed.modality else 0.0
-    tokens = _opening(mirm.instruction) + _words(params, counts, embed.modality) + pictures * size.picture_tokens
+    embed = params.embed_items
+    tokens, pictures = _item(params, counts, size)
     flops = counts.items * 2 * (size.decoder * tokens + size.vision * size.patches * pictures)
     return Work(
         "embed_items",
@@ -124,7 +127,7 @@ def train_teacher(params: Params, counts: Counts) -> Work:
 
 
 def train_dueg(params: Params, counts: Counts, size: Size) -> Work:
-    """The user model over item vectors, the aligned teacher's forward passes included."""
+    """The user model over item vectors, the aligned teacher's forward passes included, and what joint training adds."""
     dueg = params.train_dueg
     if dueg.model == "llm":
         model = Model(size.decoder, size.hidden, reads=2 if dueg.second_token == "teacher" else 1)
@@ -134,8 +137,29 @@ def train_dueg(params: Params, counts: Counts, size: Size) -> Work:
     layers = size.hidden * model.width if dueg.head.kind == "linear" else inner * (size.hidden + model.width)
     ids, head = dueg.items != "mirm", layers if "mirm" in dueg.items else 0
     aligned = user_model(params.train_teacher, params.protocol.max_history, counts.users).parameters
-    return _training(
-        "train_dueg", params, dueg.training, counts, model, head, ids, aligned if dueg.alignment.weight > 0 else 0
+    teacher, joint = aligned if dueg.alignment.weight > 0 else 0, dueg.joint
+    cached = _training("train_dueg", params, dueg.training, counts, model, head, ids, teacher)
+    if not joint.epochs:
+        return cached
+    more = dueg.training.model_copy(update={"max_epochs": joint.epochs})
+    user = _training("train_dueg", params, more, counts, model, head, ids, teacher)
+    anew = embed_items(params, counts, size)
+    targets, batches = _targets_and_batches(params, dueg.training, counts)
+    met = min(counts.warm, (targets + counts.users) / batches)  # inputs and targets of a batch, repeats counted
+    tokens, pictures = _item(params, counts, size)
+    twice = 2 if met * tokens > joint.batch_tokens else 0
+    decoder, vision = (6 + twice, 6 + twice) if joint.tuning == "full" else (4 + twice, 2 + twice)
+    step = met * (decoder * size.decoder * tokens + vision * size.vision * size.patches * pictures)
+    trained = size.total if joint.tuning == "full" else adapters(size, joint.lora.rank)
+    before = cached.flops if joint.start == "cached" else 0.0
+    return replace(
+        cached,
+        what=f"{cached.what}, {joint.epochs} jointly" if before else f"{user.what}, jointly",
+        flops=before + user.flops + joint.epochs * (batches * step + anew.flops) + anew.flops,
+        pictures=anew.pictures,
+        keeps=cached.keeps + size.total * BYTES[params.embed_items.precision] + anew.keeps,
+        scratch=cached.scratch + trained * FLOAT * BEST_COPIES + anew.scratch,
+        layer=Layer(round(min(met * tokens, joint.batch_tokens)), size.hidden, params.embed_items.precision),
     )
 
 
@@ -166,11 +190,8 @@ def _training(
     stage: str, params: Params, training: Training, counts: Counts, model: Model, head: int, ids: bool, teacher: int
 ) -> Work:
     """`head`: parameters of the item table's head; `ids`: is there a table of IDs?"""
-    history = params.protocol.max_history
-    targets = max(counts.training - counts.users, 0)
-    windows = max(counts.users, targets / history)
-    batches = math.ceil((windows if training.batch_of == "windows" else targets) / training.batch_size)
-    validated = min(counts.interactions, counts.users * history)
+    targets, batches = _targets_and_batches(params, training, counts)
+    validated = min(counts.interactions, counts.users * params.protocol.max_history)
     table = counts.warm * model.width
     passed = model.parameters * model.reads
     epoch = 6 * (passed + table) * targets + 6 * head * counts.warm * batches
@@ -185,6 +206,21 @@ def _training(
         scratch=weights * FLOAT * BEST_COPIES,
         layer=Layer(targets // max(batches, 1), model.width, "float32"),
     )
+
+
+def _targets_and_batches(params: Params, training: Training, counts: Counts) -> tuple[int, int]:
+    """Of an epoch."""
+    targets = max(counts.training - counts.users, 0)
+    windows = max(counts.users, targets / params.protocol.max_history)
+    return targets, math.ceil((windows if training.batch_of == "windows" else targets) / training.batch_size)
+
+
+def _item(params: Params, counts: Counts, size: Size) -> tuple[float, float]:
+    """Mean tokens and pictures of an item's prompt, as it is embedded."""
+    modality = params.embed_items.modality
+    pictures = counts.pictured if "image" in modality else 0.0
+    words = _opening(params.finetune_mirm.instruction) + _words(params, counts, modality)
+    return words + pictures * size.picture_tokens, pictures
 
 
 def _example(params: Params, counts: Counts, size: Size) -> tuple[float, float]:

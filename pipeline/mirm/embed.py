@@ -178,9 +178,9 @@ class Encoder:
         # raised here, where the error and the tensors that it holds are gone
         raise DoesNotFitError(len(filled), length, self.items.item_ids[items[0]])
 
-    @torch.inference_mode()
-    def _forward(self, filled: list[int], length: int) -> np.ndarray:
-        examples = [Example(self._prompts.item(item, **self._show)) for item in filled]
+    def states(self, items: list[int], length: int) -> Tensor:
+        """float32 (B, D) on the device, rows padded to `length` tokens; with a graph where gradients are wanted."""
+        examples = [Example(self._prompts.item(item, **self._show)) for item in items]
         batch = collate(examples, self._pictures, self._pad_id)
         inputs = {
             name: tensor.to(self.device, self.model.dtype if tensor.is_floating_point() else None)
@@ -189,8 +189,11 @@ class Encoder:
         last_B = (batch.prompt_lengths_B - 1).to(self.device)
         with embedding_tokens_alone(self.model.get_decoder(), last_B):
             hidden_BLD = self.model.model(**inputs, use_cache=False).last_hidden_state
-        rows_BD = hidden_BLD[torch.arange(len(last_B), device=self.device), last_B]
-        return rows_BD.float().cpu().numpy()
+        return hidden_BLD[torch.arange(len(last_B), device=self.device), last_B].float()
+
+    @torch.inference_mode()
+    def _forward(self, filled: list[int], length: int) -> np.ndarray:
+        return self.states(filled, length).cpu().numpy()
 
 
 def _rounded(length: int) -> int:

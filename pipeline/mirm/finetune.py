@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import PeftModel
 from transformers import TrainingArguments
 from transformers.trainer_callback import PrinterCallback
 
@@ -26,6 +26,7 @@ from pipeline import processes
 from pipeline.catalog.catalogue import Items, Sequences
 from pipeline.live import Live
 from pipeline.mirm import sharded
+from pipeline.mirm.adapters import with_adapters
 from pipeline.mirm.backbone import DTYPES
 from pipeline.mirm.curves import Curves
 from pipeline.mirm.engine import COMPLETE, Engine, Progress
@@ -41,7 +42,6 @@ from pipeline.progress import bar
 
 CHECKPOINTS = 10  # per run, evenly spaced; at most so much of the work is lost to a kill
 FINAL_SHARE = 0.05  # of the peak learning rate, where the cosine ends
-NOT_THE_DECODER = r".*(visual|vision_tower|vision_model|aligner|multi_modal_projector).*"  # in all six families
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ def finetune(
     torch.manual_seed(seed)  # LoRA's initial values and every dropout
     if params.gradient_checkpointing:
         mirm.model.activation_checkpointing_enable({"use_reentrant": False})
-    model = _with_adapters(mirm, params) if params.tuning == "lora" else mirm.model
+    model = with_adapters(mirm, params.lora) if params.tuning == "lora" else mirm.model
     if params.tuning == "full":
         model.get_encoder(modality="image").requires_grad_(params.train_vision)
     trainer = Engine(
@@ -109,20 +109,6 @@ def finetune(
         for asked, later in zip(before, after, strict=True)
     ]
     return Finetuned(Mirm(model, mirm.processor, mirm.settings), trainer.losses, held_out)
-
-
-def _with_adapters(mirm: Mirm, params: FinetuneMirm) -> PeftModel:
-    return get_peft_model(
-        mirm.model,
-        LoraConfig(
-            r=params.lora.rank,
-            lora_alpha=params.lora.alpha,
-            lora_dropout=params.lora.dropout,
-            target_modules="all-linear",
-            exclude_modules=NOT_THE_DECODER,
-            trainable_token_indices=[mirm.settings.embedding_token_id],
-        ),
-    )
 
 
 def _arguments(params: FinetuneMirm, seed: int, scratch: Path, device: torch.device, workers: int) -> TrainingArguments:

@@ -142,6 +142,12 @@ def _impossible(params: Params) -> str | None:
             return f"{name}.sasrec.dim = {sasrec.dim} is no multiple of {name}.sasrec.heads = {sasrec.heads}"
     if dueg.second_token == "teacher" and dueg.model != "llm":
         return f"train_dueg.second_token = 'teacher' needs train_dueg.model = 'llm', not '{dueg.model}'"
+    if dueg.joint.epochs and (dueg.items == "id" or embed.encoder != "mirm"):
+        key, value = ("train_dueg.items", "id") if dueg.items == "id" else ("embed_items.encoder", embed.encoder)
+        return (
+            f"train_dueg.joint.epochs = {dueg.joint.epochs} trains the MIRM together with the DUEG, which does not "
+            f"read it: {key} = '{value}'"
+        )
     if mirm.tiny.hidden % mirm.tiny.heads or mirm.tiny.heads % mirm.tiny.kv_heads:
         return "finetune_mirm.tiny: hidden must be a multiple of heads, and heads of kv_heads"
     if data.since is not None and data.before is not None and data.since >= data.before:

@@ -4,6 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from pipeline.params.finetune_mirm import Lora
 from pipeline.params.section import Section
 from pipeline.params.training import UserModel
 
@@ -37,9 +38,21 @@ class Decoder(Section):
     dropout: float = Field(ge=0, lt=1)  # on the decoder's inputs and its attention
 
 
+class Joint(Section):
+    """The MIRM trained together with the user model (paper 3.4: "both losses optimise MIRM and DUEG"; HLLM)."""
+
+    epochs: int = Field(ge=0)  # most of them, `training.patience` ends them too; 0: cached embeddings alone
+    start: Literal["cached", "scratch"]  # after the cached mode, from its best weights; or jointly from the first step
+    tuning: Literal["lora", "full"]  # full: the vision tower as well
+    lora: Lora  # read when `tuning: lora`
+    learning_rate: float = Field(gt=0)  # of the MIRM; the user model keeps that of `training`
+    batch_tokens: int = Field(ge=64)  # padded tokens encoded with activations at once; a larger step goes in parts
+
+
 class TrainDueg(UserModel):
     items: Literal["mirm", "id", "id+mirm"]
     decoder: Decoder
     second_token: Literal["none", "teacher"]  # of model llm: the teacher's item vector after the item's own
     head: Head
     alignment: Alignment
+    joint: Joint

@@ -36,6 +36,17 @@ from pipeline.retrieval.metrics import ndcg_at, recall_at
 from pipeline.retrieval.rank import target_ranks
 
 
+class ItemSource(Protocol):
+    """What makes a step's items where they are trained too (joint.py), in place of the frozen table."""
+
+    @property
+    def module(self) -> torch.nn.Module: ...  # what it trains and remembers
+    @property
+    def learning_rate(self) -> float: ...  # of its weights
+    def trained(self, batch: Batch) -> Tensor: ...  # (V, D), what `ItemTable.trained` gives
+    def refresh(self) -> None: ...  # before validation: the table's rows as the weights are now
+
+
 class Term(Protocol):
     """What may be added to the recommendation loss."""
 
@@ -61,6 +72,11 @@ class Progress:
     best_ndcg: float = -1.0
     curve: list[dict[str, float]] | None = None
 
+    def followed(self) -> Progress:
+        """Where a training stands that goes on from the best weights of this one, which is over: epochs, steps and
+        the curve are counted on, and it has its own best."""
+        return Progress(self.epoch, self.step, self.epoch, curve=list(self.curve or []))
+
 
 def fit(
     recommender: Recommender,
@@ -74,10 +90,13 @@ def fit(
     terms: Sequence[Term] = (),
     description: str = "train",
     live: Live | None = None,
+    source: ItemSource | None = None,
+    after: Progress | None = None,
 ) -> Progress:
     """Train in place, leave the best epoch's averaged weights in `recommender`, return the course of training, which
     `live` shows as it goes.
 
+    `source` trains the items as well. `after` is a training that this one goes on from, up to `max_epochs` of both.
     Raises MolarError on a non-finite loss, naming epoch and step, and when no user has two training items.
     """
     if not (np.asarray(sequences.train_end) > 1).any():
@@ -86,18 +105,20 @@ def fit(
     terms = [term for term in terms if term.weight]
     of_terms = [term.module for term in terms if term.module is not None]
     modules = torch.nn.ModuleList([recommender, *of_terms, objective.to(device)])
-    optimiser = torch.optim.AdamW(
-        [p for p in modules.parameters() if p.requires_grad],
-        lr=training.learning_rate,
-        weight_decay=training.weight_decay,
-    )
+    groups = [_group(modules, training.learning_rate)]
+    if source is not None:
+        modules.append(source.module)
+        groups.append(_group(source.module, source.learning_rate))
+    optimiser = torch.optim.AdamW(groups, weight_decay=training.weight_decay)
     batches = partial(
         epoch_batches, sequences, recommender.spec.max_history, training.batch_size, training.batch_of, seed
     )
     steps = len(batches(0))
     total = steps * training.max_epochs
     average = WeightAverage(modules, training.average_epochs, steps)
-    state, best = _restore(scratch, modules, optimiser, average)
+    start = Progress() if after is None else after.followed()
+    begun = start.step
+    state, best = _restore(scratch, modules, optimiser, average, start)
     curve = state.curve = state.curve or []
     if live is not None:
         live.begin(state.step, training.max_epochs * steps)
@@ -110,9 +131,11 @@ def fit(
             losses = []
             for rows in batches(state.epoch):
                 batch = collate(sequences, rows).to(device)
-                loss, parts = _losses(recommender, objective, terms, batch, state.step, state.step / total)
+                items_VD = recommender.table.trained() if source is None else source.trained(batch)
+                done = state.step / total
+                loss, parts = _losses(recommender, objective, terms, batch, items_VD, state.step, done)
                 losses.append(parts)
-                _step(loss, modules, optimiser, training, state, description)
+                _step(loss, modules, optimiser, training, state, begun, description)
                 average.update(state.step)
                 if live is not None:
                     live.add(state.step, losses[-1], optimiser.param_groups[0]["lr"])
@@ -121,6 +144,8 @@ def fit(
                 progress.advance(int((rows[:, 2] - rows[:, 1]).sum()))
             state.epoch += 1
             with average.applied():
+                if source is not None:
+                    source.refresh()
                 ndcg, recall = validate(recommender, sequences, mask_seen)
                 if ndcg > state.best_ndcg:
                     state.best_ndcg, state.best_epoch = ndcg, state.epoch
@@ -134,11 +159,21 @@ def fit(
     return state
 
 
+def _group(module: torch.nn.Module, learning_rate: float) -> dict[str, Any]:
+    """What `module` trains, as the optimiser takes it; `peak` is where the warm-up leads."""
+    return {"params": [p for p in module.parameters() if p.requires_grad], "lr": learning_rate, "peak": learning_rate}
+
+
 def _losses(
-    recommender: Recommender, objective: Objective, terms: Sequence[Term], batch: Batch, step: int, done: float
+    recommender: Recommender,
+    objective: Objective,
+    terms: Sequence[Term],
+    batch: Batch,
+    items_VD: Tensor,
+    step: int,
+    done: float,
 ) -> tuple[Tensor, dict[str, float]]:
     """A batch's loss after `step` steps, the share `done` of all, and its parts."""
-    items_VD = recommender.table.trained()
     users_BLD = recommender(batch.inputs_BL, batch.last_B, batch.users_B, items_VD)
     loss: Tensor = objective(users_BLD[batch.real_BL], items_VD, batch.targets_BL[batch.real_BL], step)
     parts = {"loss": loss.item()}
@@ -155,9 +190,10 @@ def _step(
     optimiser: torch.optim.Optimizer,
     training: Training,
     state: Progress,
+    begun: int,
     description: str,
 ) -> None:
-    """One optimiser step down `loss`."""
+    """One optimiser step down `loss`; warm-up counts from step `begun`."""
     state.step += 1
     if not math.isfinite(loss.item()):
         raise MolarError(
@@ -165,7 +201,7 @@ def _step(
             f"lower training.learning_rate ({training.learning_rate:g}) or clip_norm ({training.clip_norm:g})"
         )
     for group in optimiser.param_groups:
-        group["lr"] = training.learning_rate * min(1.0, state.step / max(training.warmup_steps, 1))
+        group["lr"] = group["peak"] * min(1.0, (state.step - begun) / max(training.warmup_steps, 1))
     optimiser.zero_grad(set_to_none=True)
     loss.backward()
     torch.nn.utils.clip_grad_norm_(modules.parameters(), training.clip_norm)
@@ -215,12 +251,16 @@ def _checkpoint(
 
 
 def _restore(
-    scratch: Path, modules: torch.nn.Module, optimiser: torch.optim.Optimizer, average: WeightAverage
+    scratch: Path,
+    modules: torch.nn.Module,
+    optimiser: torch.optim.Optimizer,
+    average: WeightAverage,
+    start: Progress,
 ) -> tuple[Progress, dict[str, Tensor]]:
-    """The last checkpoint's progress and best weights, its state loaded; a fresh start where there is none."""
+    """The last checkpoint's progress and best weights, its state loaded; `start` where there is none."""
     path = scratch / "last.safetensors"
     if not path.exists():
-        return Progress(), {}
+        return start, {}
     from safetensors import safe_open
 
     with safe_open(path, "pt") as handle:
@@ -239,7 +279,10 @@ def _restore(
     return progress, parts["best"]
 
 
-def write_facts(directory: Path, state: Progress) -> None:
-    """curve.tsv and best.json of a finished training."""
+def write_facts(directory: Path, state: Progress, before: Progress | None = None) -> None:
+    """curve.tsv and best.json of a finished training; of one that went on from `before`, the best of that as well."""
     write_curve(directory / "curve.tsv", state.curve or [])
-    write_json(directory / "best.json", {"epoch": state.best_epoch, "validation_ndcg@10": round(state.best_ndcg, 6)})
+    best, *cached = (
+        {"epoch": of.best_epoch, "validation_ndcg@10": round(of.best_ndcg, 6)} for of in (state, before) if of
+    )
+    write_json(directory / "best.json", best | ({"cached": cached[0]} if cached else {}))

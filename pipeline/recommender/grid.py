@@ -6,7 +6,8 @@ every position, of the same width `model.dim`. No position sees what comes after
 loss (duorec.py), so SASRec is its body here.
 
 A saved recommender is `recommender.json` (what it is), `model.safetensors` (all its own weights) and, for an LLM
-user model, `decoder/` as a plain save_pretrained folder. Frozen item features stay in the embeddings artifact.
+user model, `decoder/` as a plain save_pretrained folder. Item features stay in the embeddings artifact that the
+recommender was trained with (pipeline/mirm/own.py says which).
 Scores are dot products of `user_vectors` and `item_vectors`, so any inner-product index serves them.
 """
 
@@ -27,6 +28,7 @@ from torch.nn import functional as F
 from pipeline.artifacts import Artifact, write_json
 from pipeline.catalog.catalogue import Sequences
 from pipeline.errors import MolarError
+from pipeline.mirm.own import OWN_EMBEDDINGS, own_or
 from pipeline.mirm.shards import conditioned
 from pipeline.params.train_dueg import Head
 from pipeline.params.training import Fpmc, Gru4Rec, ModelName, UserModel
@@ -190,7 +192,8 @@ def save(recommender: Recommender, directory: Path) -> None:
 
 
 def load_recommender(artifact: Artifact, embeddings: Artifact | None, device: str = "cpu") -> Recommender:
-    """The recommender that `train_teacher` or `train_dueg` saved, in eval mode.
+    """The recommender that `train_teacher` or `train_dueg` saved, in eval mode, over `embeddings`, or over its own
+    where it was trained jointly with its MIRM.
 
     Raises MolarError where a file is missing or corrupted, or was written by code that knew other parts.
     """
@@ -200,7 +203,7 @@ def load_recommender(artifact: Artifact, embeddings: Artifact | None, device: st
     except ValidationError:
         raise MolarError(f"{path} is of another version of this project: run `dvc repro {artifact.stage}`") from None
     decoder = llm.load_decoder(artifact.verified() / "decoder") if spec.model == "llm" else None
-    recommender = build(spec, embeddings, decoder)
+    recommender = build(spec, own_or(artifact, OWN_EMBEDDINGS, embeddings), decoder)
     missing, unexpected = recommender.load_state_dict(load_file(artifact.file("model.safetensors")), strict=False)
     assert not unexpected and all(name.startswith("model.body.") for name in missing), (missing, unexpected)
     return recommender.to(device).eval()

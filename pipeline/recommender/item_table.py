@@ -54,8 +54,9 @@ class FeatureTable(nn.Module):
             else nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Dropout(dropout), nn.Linear(hidden, dim))
         )
 
-    def trained(self) -> Tensor:
-        return self.head(self.features_NF[: self.num_trained])
+    def trained(self, features_VF: Tensor | None = None) -> Tensor:
+        """Of `features_VF` in place of those held, where they were encoded in this very step (joint.py)."""
+        return self.head(self.features_NF[: self.num_trained] if features_VF is None else features_VF)
 
     def everything(self) -> Tensor:
         return self.head(self.features_NF)
@@ -69,8 +70,8 @@ class SumTable(nn.Module):
         self.num_items, self.num_trained, self.dim = ids.num_items, ids.num_trained, ids.dim
         self.ids, self.content = ids, content
 
-    def trained(self) -> Tensor:
-        return self.ids.trained() + self.content.trained()
+    def trained(self, features_VF: Tensor | None = None) -> Tensor:
+        return self.ids.trained() + self.content.trained(features_VF)
 
     def everything(self) -> Tensor:
         return self.ids.everything() + self.content.everything()

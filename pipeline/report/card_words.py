@@ -65,6 +65,8 @@ def about(params: Params, served: str, mirm: Mapping[str, Any] | None) -> str:
     elif embed.encoder == "mirm":
         llm = f"{backbone(params, mirm)}, {TUNED[params.finetune_mirm.tuning]}"
         items = f"A multimodal LLM ({llm}) turns each item's {READS[embed.modality]} into a vector."
+        if dueg.joint.epochs:
+            items += f" It went on learning together with the user model ({TUNED[dueg.joint.tuning]})."
     else:
         items = f"Frozen content encoders ({embed.encoder}) turn each item into a vector."
     if dueg.items == "id+mirm":

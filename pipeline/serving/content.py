@@ -1,8 +1,9 @@
-"""The embedding of one new item, by the very encoder of the run: the MIRM in data/mirm, or the frozen content encoders.
+"""The embedding of one new item, by the very encoder of the run: the DUEG's MIRM (mirm/own.py), or the frozen content
+encoders.
 
 Promise: an item with the words, attributes and picture of one in the catalogue gets that one's vector, to the bit where
 machine and libraries are the same. Before the first new item, one of the catalogue's is encoded again and compared with
-data/embeddings, so that a params.yaml edited since, or another model, is refused. No cache is read or written, and
+the stored one, so that a params.yaml edited since, or another model, is refused. No cache is read or written, and
 `embed_items.compile`, which differs by rounding, is left aside.
 """
 
@@ -18,7 +19,6 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from pipeline import artifacts
 from pipeline.artifacts import Artifact
 from pipeline.catalog.catalogue import Items
 from pipeline.catalog.images import MAX_BYTES, UnusableImageError, encode
@@ -54,7 +54,7 @@ class One(Items):
 class Content:
     """What turns an item into the features that user models read."""
 
-    def __init__(self, params: EmbedItems, ingest: Ingest, mirm: Path, stored: Artifact, device: str) -> None:
+    def __init__(self, params: EmbedItems, ingest: Ingest, mirm: Artifact, stored: Artifact, device: str) -> None:
         self._params, self._ingest, self._mirm, self._stored = params, ingest, mirm, stored
         self._device = torch.device(device)
         self._proved = False
@@ -108,7 +108,7 @@ class Content:
 
     @cached_property
     def _loaded(self) -> Mirm:
-        return load_mirm(artifacts.read(self._mirm, "finetune_mirm"), self._params.precision)
+        return load_mirm(self._mirm, self._params.precision)
 
     def _raw(self, item: One) -> NDArray[np.float32]:
         """(D,) float32."""
@@ -133,7 +133,8 @@ class Content:
         if not (same_width and np.abs(anew_D - stored_D).max() <= allowed * np.abs(anew_D).max()):
             raise MolarError(
                 f"add_item: item {example.item_ids[0]!r} encoded anew is not what {self._stored.directory} holds: "
-                "params.yaml, the model or the libraries are not those of the run: `dvc repro embed_items` mends it"
+                "params.yaml, the model or the libraries are not those of the run: "
+                f"`dvc repro {self._stored.stage}` mends it"
             )
 
 

@@ -26,8 +26,10 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from pipeline import artifacts, device, params
+from pipeline.artifacts import Artifact
 from pipeline.catalog.names import find_user
 from pipeline.errors import MolarError
+from pipeline.mirm.own import OWN_EMBEDDINGS, OWN_MIRM, own_or
 from pipeline.mirm.shards import conditioned
 from pipeline.recommender import grid, score_sum
 from pipeline.retrieval import index
@@ -72,8 +74,9 @@ class Recommender:
         found = catalogue or Catalogue.open(data)
         catalogue = Catalogue(found.stored, found.sequences)  # one of its own, which `add_item` may change
         index_of = artifacts.read(data / "index", "build_index")
-        embeddings = artifacts.read(data / "embeddings", "embed_items")
         dueg_of = artifacts.read(data / "dueg", "train_dueg")
+        embeddings = own_or(dueg_of, OWN_EMBEDDINGS, artifacts.read(data / "embeddings", "embed_items"))
+        mirm = own_or(dueg_of, OWN_MIRM, Artifact(data / "mirm", "finetune_mirm"))  # read with the first new item
         _of_one_catalogue({"embeddings": embeddings.facts["items"]}, len(catalogue), data)
         dueg = tables.frozen(grid.load_recommender(dueg_of, embeddings, where))
         mix, teacher = score_sum.read(index_of), None
@@ -90,7 +93,7 @@ class Recommender:
             teacher,
             mix,
             lambda items_ND: index.Searcher(built, items_ND, where),
-            Content(asked.embed_items, asked.ingest, data / "mirm", embeddings, where),
+            Content(asked.embed_items, asked.ingest, mirm, embeddings, where),
             lambda: conditioned(embeddings),
             asked.protocol.mask_seen,
         )

@@ -86,6 +86,25 @@ def test_a_user_model_pays_for_targets_softmax_head_teacher_and_validation() -> 
     assert aligned.flops == 3 * (epoch + 2 * teacher * targets)
 
 
+def test_joint_epochs_pay_for_every_item_of_every_batch() -> None:
+    def done(**joint: object) -> Work:
+        training = {"max_epochs": 3, "batch_size": 20}
+        return work.train_dueg(params(train_dueg={"training": training, "joint": joint}), COUNTS, SIZE)
+
+    cached, embed = done(), work.embed_items(params(), COUNTS, SIZE)
+    tokens, batches, tower = OPENING + 9 + 0.5 * 4, 3, 300 * 16 * 0.5
+    met = 80  # 400 targets and 50 first inputs in three batches are 150, of 80 warm items
+    lora = batches * met * (4 * 1000 * tokens + 2 * tower)
+    more = done(epochs=3, start="scratch")
+    assert more.flops == pytest.approx(cached.flops + 3 * (lora + embed.flops) + embed.flops)
+    assert done(epochs=3).flops == pytest.approx(cached.flops + more.flops)
+    in_parts = done(epochs=3, start="scratch", batch_tokens=64)
+    assert in_parts.flops - more.flops == pytest.approx(3 * batches * met * 2 * (1000 * tokens + tower))
+    full = done(epochs=3, start="scratch", tuning="full")
+    assert full.flops - more.flops == pytest.approx(3 * batches * met * (2 * 1000 * tokens + 4 * tower))
+    assert more.keeps == cached.keeps + 1500 * 4 + embed.keeps and more.scratch > cached.scratch
+
+
 def test_the_teachers_own_table_is_kept() -> None:
     done = work.train_teacher(params(), COUNTS)
     model = work.user_model(params().train_teacher, 60, 50)

@@ -9,17 +9,22 @@ from peft.tuners.lora import LoraModel
 from transformers import AutoModelForImageTextToText
 
 from pipeline.errors import MolarError
+from pipeline.mirm.adapters import NOT_THE_DECODER
 from pipeline.mirm.backbone import EMBEDDING_TOKEN, FAMILIES, add_embedding_token, picture_tokens
 from pipeline.mirm.batch import IGNORED
 from pipeline.mirm.embed import Encoder
-from pipeline.mirm.finetune import NOT_THE_DECODER, finetune
+from pipeline.mirm.finetune import finetune
 from pipeline.mirm.folder import Mirm, open_backbone, save_mirm
 from pipeline.mirm.last_token import COPIES, embedding_tokens_alone
 from pipeline.mirm.objectives import Losses, Steps
 from pipeline.mirm.pictures import Pictures
 from pipeline.mirm.prompt import Prompts
 from pipeline.mirm.tasks import Tasks
+from pipeline.mirm.trained import TrainedEncoder
+from pipeline.params import load_params
+from pipeline.params.finetune_mirm import Lora
 from pipeline.recommender.llm import decoder_of
+from tests.conftest import ROOT
 from tests.mirm.families import BUILDERS, HIDDEN, SPARE, as_published, folder
 from tests.mirm.shop import NUM_ITEMS, Shop, drawn, recipe, walks
 
@@ -72,6 +77,31 @@ def test_an_item_s_embedding_knows_nothing_of_its_batch(family, modality):
         np.testing.assert_array_equal(found_ND, np.concatenate([same.encode([item]) for item in ALL]))
     reverse = [item for item in reversed(ALL) if shop.has_image[item]]
     np.testing.assert_allclose(encoder.encode(reverse), alone_ND[reverse], atol=1e-5)
+
+
+@pytest.mark.parametrize("tuning", ["lora", "full"])
+def test_a_loss_of_the_embeddings_trains_it_in_parts_as_at_once(family, tuning):
+    """Of items with and without a picture or words; gradients reach the decoder in both, and the tower in one."""
+    params, found, items = load_params(ROOT / "params.yaml"), [], [2, 4, 6, 7]
+    for naive in (True, False):
+        torch.manual_seed(3)
+        lora = Lora(rank=2, alpha=4, dropout=0.0)
+        asked = params.train_dueg.joint.model_copy(update={"tuning": tuning, "lora": lora, "batch_tokens": 64})
+        encoder = TrainedEncoder(opened(folder(family)), mixed_shop(), asked, params.embed_items, CPU)
+        weights = encoder.weights()
+        encoder.everything()  # whatever validation leaves behind may be in no gradient's way
+        if naive:
+            inner = encoder._encoder
+            rows_SD = torch.cat([inner.states([item], inner.shape(item).length) for item in items])
+        else:
+            rows_SD = encoder.encode(items)
+        (rows_SD * torch.linspace(-1, 1, rows_SD.numel()).view_as(rows_SD)).sum().backward()
+        found.append([weight.grad for weight in weights])
+    assert any(gradient is not None and gradient.abs().max() > 0 for gradient in found[0])
+    for ours, theirs in zip(*found, strict=True):
+        assert (ours is None) == (theirs is None)
+        if ours is not None:
+            torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-4 * float(theirs.abs().max() + 1))
 
 
 def test_rows_with_and_without_a_picture_share_a_forward(family):

@@ -100,6 +100,16 @@ MISTAKES: list[tuple[dict[str, Any], str]] = [
         "train_dueg.second_token = 'teacher' needs train_dueg.model = 'llm', not 'gru4rec'",
     ),
     (
+        {"train_dueg": {"items": "id", "joint": {"epochs": 2}}},
+        "train_dueg.joint.epochs = 2 trains the MIRM together with the DUEG, which does not read it: "
+        "train_dueg.items = 'id'",
+    ),
+    (
+        {"train_dueg": {"joint": {"epochs": 1}}, "embed_items": {"encoder": "text", "text_encoder": {"model": "a/b"}}},
+        "train_dueg.joint.epochs = 1 trains the MIRM together with the DUEG, which does not read it: "
+        "embed_items.encoder = 'text'",
+    ),
+    (
         {"train_teacher": {"model": "llm"}},
         "train_teacher.model = 'llm': should be 'sasrec', 'gru4rec', 'fpmc' or 'duorec'",
     ),

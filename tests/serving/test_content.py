@@ -25,7 +25,9 @@ def content(shop, encoder, folder, monkeypatch):
         write_embeddings(out, rows_ND, "float16", 8)
         write_conditioning(out, rows_ND.mean(axis=0), np.eye(rows_ND.shape[1]))
     stored = artifacts.read(folder / "embeddings", "embed_items")
-    return Content(asked, ingest_params(folder), folder / "mirm", stored, "cpu"), stored
+    return Content(
+        asked, ingest_params(folder), artifacts.Artifact(folder / "mirm", "finetune_mirm"), stored, "cpu"
+    ), stored
 
 
 @pytest.mark.parametrize("encoder", ["text", "image", "text+image"])

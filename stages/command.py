@@ -26,6 +26,11 @@ from pipeline.errors import MolarError
 from pipeline.progress import console, say
 
 GRACE_SECONDS = 3.0  # a launcher notices a process that ended within a tenth of one
+LOWER = {  # params that decide how much memory a training takes
+    "train_teacher": "train_teacher.training.batch_size",
+    "finetune_mirm": "finetune_mirm.batch_tokens, or set gradient_checkpointing or tuning: lora",
+    "train_dueg": "train_dueg.training.batch_size, of joint training train_dueg.joint.batch_tokens",
+}
 
 
 def command(function: Callable[..., None]) -> Callable[..., None]:
@@ -93,14 +98,27 @@ class Run:
 def running(stage: str, shared: bool = False) -> Iterator[Run]:
     """Hold the stage's lock for the length of the block; of several processes that share the work the first does.
 
-    Raises MolarError: the stage is running already, or was launched in several processes and is not `shared`.
+    Raises MolarError: the stage is running already, was launched in several processes and is not `shared`, or is a
+    training that does not fit into memory.
     """
     if processes.count() > 1 and not shared:
         raise MolarError(f"{stage} runs in one process: start it without a launcher, as `python -m stages.{stage}`")
     with checkpoints.locked(stage) if processes.is_first() else nullcontext():
-        yield Run(stage)
+        try:
+            yield Run(stage)
+        except RuntimeError as error:
+            if stage not in LOWER or not _is_out_of_memory(error):
+                raise
+            why = " ".join(str(error).split())[:200]
+            raise MolarError(f"{stage} does not fit into memory ({why}): lower {LOWER[stage]}") from None
     if shared:
         processes.leave()
+
+
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    from pipeline.mirm.rows import is_out_of_memory  # what asks has loaded torch long since
+
+    return is_out_of_memory(error)
 
 
 def stage_key(stage: str) -> str:

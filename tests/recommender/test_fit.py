@@ -14,6 +14,7 @@ from pipeline.recommender import objective as objectives
 from pipeline.recommender.alignment import Aligned
 from pipeline.recommender.fit import fit, write_facts
 from pipeline.recommender.grid import Spec, build, load_recommender, save
+from tests.recommender.killed import killed_in_epoch
 from tests.recommender.worlds import cyclic, sequences_of
 
 TRAINING = Training(
@@ -82,7 +83,7 @@ def test_every_objective_learns_a_certain_next_item(tmp_path, kind):
 
 
 @pytest.mark.parametrize("with_alignment", [False, True])
-def test_interrupted_and_resumed_equals_undisturbed(tmp_path, monkeypatch, with_alignment):
+def test_interrupted_and_resumed_equals_undisturbed(tmp_path, with_alignment):
     sequences = cyclic(40, 12)
 
     def training(scratch):
@@ -90,19 +91,7 @@ def test_interrupted_and_resumed_equals_undisturbed(tmp_path, monkeypatch, with_
         return train(sequences, scratch, alignment=aligned, objective=SOFTMAX.model_copy(update={"kind": kind}))
 
     undisturbed, _ = training(tmp_path / "a")
-    real, calls = fitting.validate, []
-
-    def dies_in_the_third_epoch(*args):
-        calls.append(1)
-        if len(calls) == 3:
-            raise KeyboardInterrupt
-        return real(*args)
-
-    monkeypatch.setattr(fitting, "validate", dies_in_the_third_epoch)
-    with pytest.raises(KeyboardInterrupt):
-        training(tmp_path / "b")
-    monkeypatch.setattr(fitting, "validate", real)
-    torch.manual_seed(123)  # whatever the new process' generator holds
+    killed_in_epoch(3, lambda: training(tmp_path / "b"))
     resumed, state = training(tmp_path / "b")
     assert state.epoch == TRAINING.max_epochs and len(state.curve) == TRAINING.max_epochs
     assert digest(resumed) == digest(undisturbed)

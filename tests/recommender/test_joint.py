@@ -26,6 +26,7 @@ from pipeline.recommender.joint import JointItems
 from pipeline.recommender.objective import Objective
 from tests.conftest import ROOT
 from tests.mirm.shop import NUM_ITEMS, NUM_WARM, Shop, backbone, walks
+from tests.recommender.killed import killed_in_epoch
 from tests.recommender.test_grid import sized
 
 PARAMS = load_params(ROOT / "params.yaml")
@@ -187,23 +188,11 @@ def digest(recommender, source):
 
 
 @pytest.mark.parametrize("tuning", ["lora", "full"])
-def test_a_killed_joint_training_ends_in_the_weights_of_an_undisturbed_one(folder, tmp_path, monkeypatch, tuning):
+def test_a_killed_joint_training_ends_in_the_weights_of_an_undisturbed_one(folder, tmp_path, tuning):
     asked = joint(tuning=tuning, dropout=0.1, learning_rate=1e-3)
     *undisturbed, course = train(folder, tmp_path / "a", asked)
     assert [row["epoch"] for row in course.curve] == [1, 2, 3, 4, 5] and course.best_epoch > 2
-    real, calls = fitting.validate, []
-
-    def dies_in_the_fourth_epoch(*args):
-        calls.append(1)
-        if len(calls) == 4:
-            raise KeyboardInterrupt
-        return real(*args)
-
-    monkeypatch.setattr(fitting, "validate", dies_in_the_fourth_epoch)
-    with pytest.raises(KeyboardInterrupt):
-        train(folder, tmp_path / "b", asked)
-    monkeypatch.setattr(fitting, "validate", real)
-    torch.manual_seed(123)  # whatever the new process' generator holds
+    killed_in_epoch(4, lambda: train(folder, tmp_path / "b", asked))
     *resumed, again = train(folder, tmp_path / "b", asked)
     assert again == course and digest(*resumed) == digest(*undisturbed)
 

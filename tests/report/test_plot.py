@@ -14,22 +14,10 @@ from pipeline.report import dots
 from pipeline.report.plot import svg
 from stages import experiment
 from tests.catalog.shop import refusal
-from tests.experiments.kept import made_up, shown
+from tests.experiments.kept import made_up
 from tests.experiments.toy import Toy
 
 SVG = "{http://www.w3.org/2000/svg}"
-
-
-@pytest.fixture(scope="module")
-def toy(tmp_path_factory: pytest.TempPathFactory) -> Toy:
-    return shown(tmp_path_factory.mktemp("plot") / "checkout")
-
-
-@pytest.fixture(scope="module")
-def found(toy: Toy) -> Figures:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(toy.root)
-        return figures("toy", "films")
 
 
 def of_class(root: ET.Element, tag: str, name: str) -> list[ET.Element]:

@@ -19,25 +19,13 @@ from pipeline.experiments.sheet import bucket_sheets, main_sheet, signed
 from pipeline.report.table_page import page
 from pipeline.retrieval.metrics import short
 from stages import experiment
-from tests.experiments.kept import COMMIT, LOCK, SEEDS, made_up, shown
+from tests.experiments.kept import COMMIT, LOCK, SEEDS, made_up
 from tests.experiments.toy import Toy
 from tests.report.test_run_page import cells
 
 from ..conftest import ROOT
 
 SYSTEMS = {"whole": "dueg", "fpmc": "dueg", "unaligned": "dueg", "IDs": "teacher"}
-
-
-@pytest.fixture(scope="module")
-def toy(tmp_path_factory: pytest.TempPathFactory) -> Toy:
-    return shown(tmp_path_factory.mktemp("page") / "checkout")
-
-
-@pytest.fixture(scope="module")
-def found(toy: Toy) -> Figures:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(toy.root)
-        return figures("toy", "films")
 
 
 def tables(html: str) -> dict[str, list[list[str]]]:

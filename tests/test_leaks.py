@@ -129,7 +129,7 @@ def batches(sequences: Sequences, ids: list[str]) -> list[Any]:
     """Two epochs of windows in their order: user, inputs, targets, by id."""
     seen = []
     for epoch in range(2):
-        for rows in epoch_batches(sequences, 3, 2, "windows", seed=1, epoch=epoch):
+        for rows in epoch_batches(sequences, 3, 2, "windows", seed=1, epoch=epoch, overlap=1):
             batch = collate(sequences, rows)
             for user, inputs, targets, real in zip(
                 batch.users_B.tolist(), batch.inputs_BL, batch.targets_BL, batch.real_BL, strict=True
@@ -233,11 +233,12 @@ def test_no_held_out_choice_is_a_target_and_no_cold_item_is_anywhere(split_by, c
     sequences, ids = found.sequences, [item.item_id for item in found.items]
     trained = Counter((rows[n].user, rows[n].item, rows[n].time) for n in expected.training)
     targets: Counter[tuple[str, str, int]] = Counter()
-    for batch in epoch_batches(sequences, 3, 2, "windows", seed=0, epoch=0):
-        for user, start, stop in batch:
-            first = sequences.offsets[user]
-            times = sequences.timestamps[first + start + 1 : first + stop + 1].tolist()
-            items = collate(sequences, np.array([[user, start, stop]])).targets_BL[0].tolist()
+    for cut in epoch_batches(sequences, 3, 2, "windows", seed=0, epoch=0, overlap=1):
+        for user, start, first, stop in cut:
+            begin = sequences.offsets[user]
+            times = sequences.timestamps[begin + first + 1 : begin + stop + 1].tolist()
+            batch = collate(sequences, np.array([[user, start, first, stop]]))
+            items = batch.targets_BL[batch.asked_BL].tolist()
             targets.update((sequences.user_ids[user], ids[i], t) for i, t in zip(items, times, strict=True))
     assert targets <= trained
     assert targets.total() == trained.total() - len({user for user, _, _ in trained})

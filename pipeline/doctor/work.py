@@ -7,7 +7,7 @@ items V, width d:
 
     finetune_mirm   steps x batch x (F_d x decoder x tokens + F_d x words x answer + F_v x vision x patches)
     embed_items     N x (2 x decoder x tokens + 2 x vision x patches)
-    train_*         epochs x (6 x user model x targets + 6 x V x d x targets           softmax over V
+    train_*         epochs x (6 x user model x positions + 6 x V x d x targets         softmax over V
                               + 6 x head x V x batches                                 items through the head
                               + 2 x teacher x targets                                  alignment, if any
                               + 2 x user model x interactions + 2 x V x d x users)     validation
@@ -17,7 +17,7 @@ items V, width d:
 
 M is V at most, as many as a batch has inputs and targets; a step in parts goes forth twice (F + 2). Epochs are
 `max_epochs`: early stopping ends most runs before. An epoch's batches hold one window of `protocol.max_history` items
-per user at least.
+per user at least; positions are targets and what further windows read again (`training.overlap`).
 """
 
 from __future__ import annotations
@@ -144,7 +144,7 @@ def train_dueg(params: Params, counts: Counts, size: Size) -> Work:
     more = dueg.training.model_copy(update={"max_epochs": joint.epochs})
     user = _training("train_dueg", params, more, counts, model, head, ids, teacher)
     anew = embed_items(params, counts, size)
-    targets, batches = _targets_and_batches(params, dueg.training, counts)
+    targets, _, batches = _epoch(params, dueg.training, counts)
     met = min(counts.warm, (targets + counts.users) / batches)  # inputs and targets of a batch, repeats counted
     tokens, pictures = _item(params, counts, size)
     twice = 2 if met * tokens > joint.batch_tokens else 0
@@ -190,12 +190,12 @@ def _training(
     stage: str, params: Params, training: Training, counts: Counts, model: Model, head: int, ids: bool, teacher: int
 ) -> Work:
     """`head`: parameters of the item table's head; `ids`: is there a table of IDs?"""
-    targets, batches = _targets_and_batches(params, training, counts)
+    targets, positions, batches = _epoch(params, training, counts)
     validated = min(counts.interactions, counts.users * params.protocol.max_history)
     table = counts.warm * model.width
     passed = model.parameters * model.reads
-    epoch = 6 * (passed + table) * targets + 6 * head * counts.warm * batches
-    epoch += 2 * teacher * targets + 2 * passed * validated + 2 * table * counts.users
+    epoch = 6 * passed * positions + 6 * table * targets + 6 * head * counts.warm * batches
+    epoch += 2 * teacher * positions + 2 * passed * validated + 2 * table * counts.users
     weights = model.parameters + model.factors + head + (table if ids else 0)
     return Work(
         stage,
@@ -208,11 +208,13 @@ def _training(
     )
 
 
-def _targets_and_batches(params: Params, training: Training, counts: Counts) -> tuple[int, int]:
-    """Of an epoch."""
+def _epoch(params: Params, training: Training, counts: Counts) -> tuple[int, int, int]:
+    """Targets, positions and batches."""
     targets = max(counts.training - counts.users, 0)
-    windows = max(counts.users, targets / params.protocol.max_history)
-    return targets, math.ceil((windows if training.batch_of == "windows" else targets) / training.batch_size)
+    windows = max(counts.users, targets / (params.protocol.max_history - training.overlap))
+    positions = targets + round((windows - counts.users) * training.overlap)
+    of = windows if training.batch_of == "windows" else targets
+    return targets, positions, math.ceil(of / training.batch_size)
 
 
 def _item(params: Params, counts: Counts, size: Size) -> tuple[float, float]:

@@ -140,6 +140,12 @@ def _impossible(params: Params) -> str | None:
     for name, sasrec in (("train_teacher", params.train_teacher.sasrec), ("train_dueg", dueg.sasrec)):
         if sasrec.dim % sasrec.heads:
             return f"{name}.sasrec.dim = {sasrec.dim} is no multiple of {name}.sasrec.heads = {sasrec.heads}"
+    for name, training in (("train_teacher", params.train_teacher.training), ("train_dueg", dueg.training)):
+        if training.overlap >= params.protocol.max_history:
+            return (
+                f"{name}.training.overlap = {training.overlap} leaves a window nothing to ask: should be below "
+                f"protocol.max_history = {params.protocol.max_history}"
+            )
     if dueg.second_token == "teacher" and dueg.model != "llm":
         return f"train_dueg.second_token = 'teacher' needs train_dueg.model = 'llm', not '{dueg.model}'"
     if dueg.joint.epochs and (dueg.items == "id" or embed.encoder != "mirm"):

@@ -14,6 +14,7 @@ class Training(Section):
     weight_decay: float = Field(ge=0)
     batch_size: int = Field(ge=1)
     batch_of: Literal["windows", "targets"]  # of at most protocol.max_history items; or of windows, in whole ones
+    overlap: int = Field(ge=0)  # items that a window reads again before those it asks; below protocol.max_history
     max_epochs: int = Field(ge=1)
     patience: int = Field(ge=1)  # epochs without a better validation NDCG@10 before stopping
     warmup_steps: int = Field(ge=0)

@@ -161,10 +161,10 @@ class Aligned:
 
     def _positions(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Rows and columns of what is aligned."""
-        device = batch.real_BL.device
+        device = batch.asked_BL.device
         if self.params.positions == "last":
-            return torch.arange(len(batch.real_BL), device=device), batch.last_B
-        rows, columns = batch.real_BL.nonzero(as_tuple=True)
+            return torch.arange(len(batch.asked_BL), device=device), batch.last_B
+        rows, columns = batch.asked_BL.nonzero(as_tuple=True)
         if len(rows) > MAX_ALIGNED:
             kept = torch.randperm(len(rows), device=device)[:MAX_ALIGNED]
             rows, columns = rows[kept], columns[kept]

@@ -29,7 +29,7 @@ from pipeline.live import Live
 from pipeline.params.training import Training
 from pipeline.progress import bar
 from pipeline.recommender.averaging import WeightAverage
-from pipeline.recommender.batches import Batch, collate, epoch_batches
+from pipeline.recommender.batches import Batch, collate, epoch_batches, targets_in
 from pipeline.recommender.grid import Recommender
 from pipeline.recommender.objective import Objective
 from pipeline.retrieval.metrics import ndcg_at, recall_at
@@ -111,7 +111,13 @@ def fit(
         groups.append(_group(source.module, source.learning_rate))
     optimiser = torch.optim.AdamW(groups, weight_decay=training.weight_decay)
     batches = partial(
-        epoch_batches, sequences, recommender.spec.max_history, training.batch_size, training.batch_of, seed
+        epoch_batches,
+        sequences,
+        recommender.spec.max_history,
+        training.batch_size,
+        training.batch_of,
+        seed,
+        overlap=training.overlap,
     )
     steps = len(batches(0))
     total = steps * training.max_epochs
@@ -141,7 +147,7 @@ def fit(
                     live.add(state.step, losses[-1], optimiser.param_groups[0]["lr"])
                 shown = ", ".join(f"{name} {value:.3f}" for name, value in losses[-1].items())
                 progress.note(f"epoch {state.epoch + 1}, {shown}, best NDCG@10 {max(state.best_ndcg, 0):.4f}")
-                progress.advance(int((rows[:, 2] - rows[:, 1]).sum()))
+                progress.advance(int(targets_in(rows).sum()))
             state.epoch += 1
             with average.applied():
                 if source is not None:
@@ -175,7 +181,7 @@ def _losses(
 ) -> tuple[Tensor, dict[str, float]]:
     """A batch's loss after `step` steps, the share `done` of all, and its parts."""
     users_BLD = recommender(batch.inputs_BL, batch.last_B, batch.users_B, items_VD)
-    loss: Tensor = objective(users_BLD[batch.real_BL], items_VD, batch.targets_BL[batch.real_BL], step)
+    loss: Tensor = objective(users_BLD[batch.asked_BL], items_VD, batch.targets_BL[batch.asked_BL], step)
     parts = {"loss": loss.item()}
     for term in terms:
         value, figures = term(batch, users_BLD, items_VD, step)

@@ -80,7 +80,7 @@ class JointItems:
 
     def trained(self, batch: Batch) -> Tensor:
         """(V, D) vectors of the trained items, those of the batch with a graph that leads into the MIRM."""
-        met_T = torch.cat([batch.inputs_BL[batch.real_BL], batch.targets_BL[batch.real_BL]])
+        met_T = torch.cat([batch.inputs_BL[batch.real_BL], batch.targets_BL[batch.asked_BL]])
         items_S = met_T.unique()  # sorted
         rows_SF = self._conditioned(self.encoder.encode(items_S.tolist()))
         bank_NF = self.module.features_NF

@@ -86,6 +86,16 @@ def test_a_user_model_pays_for_targets_softmax_head_teacher_and_validation() -> 
     assert aligned.flops == 3 * (epoch + 2 * teacher * targets)
 
 
+def test_what_windows_read_again_is_paid_for_by_the_user_model_alone() -> None:
+    def done(overlap: int) -> Work:
+        changed = params(protocol={"max_history": 5}, train_teacher={"training": {"max_epochs": 1, "overlap": overlap}})
+        return work.train_teacher(changed, COUNTS)
+
+    windows = 400 / (5 - 3)  # of 400 targets by 50 users, whose first window reads nothing again
+    model = work.user_model(params().train_teacher, 5, 50).parameters
+    assert done(3).flops - done(0).flops == 6 * model * (windows - 50) * 3
+
+
 def test_joint_epochs_pay_for_every_item_of_every_batch() -> None:
     def done(**joint: object) -> Work:
         training = {"max_epochs": 3, "batch_size": 20}

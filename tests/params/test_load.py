@@ -100,6 +100,10 @@ MISTAKES: list[tuple[dict[str, Any], str]] = [
         "train_dueg.second_token = 'teacher' needs train_dueg.model = 'llm', not 'gru4rec'",
     ),
     (
+        {"protocol": {"max_history": 50}, "train_dueg": {"training": {"overlap": 50}}},
+        "train_dueg.training.overlap = 50 leaves a window nothing to ask: should be below protocol.max_history = 50",
+    ),
+    (
         {"train_dueg": {"items": "id", "joint": {"epochs": 2}}},
         "train_dueg.joint.epochs = 2 trains the MIRM together with the DUEG, which does not read it: "
         "train_dueg.items = 'id'",

@@ -18,8 +18,8 @@ from tests.recommender.killed import killed_in_epoch
 from tests.recommender.worlds import cyclic, sequences_of
 
 TRAINING = Training(
-    learning_rate=1e-2, weight_decay=0.0, batch_size=16, batch_of="windows", max_epochs=6,
-    patience=6, warmup_steps=2, clip_norm=1.0, average_epochs=0.5,
+    learning_rate=1e-2, weight_decay=0.0, batch_size=16, batch_of="windows", overlap=0,
+    max_epochs=6, patience=6, warmup_steps=2, clip_norm=1.0, average_epochs=0.5,
 )  # fmt: skip
 
 

@@ -23,7 +23,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ruamel.yaml import YAML
+
 from pipeline.errors import MolarError
+from pipeline.experiments.cache import Cache
 from pipeline.experiments.committed import Committed, resolved
 from pipeline.experiments.devices import environment_of
 from pipeline.experiments.guard import guarded
@@ -105,10 +108,28 @@ def made(checkout: Committed, folder: Path, device: str | None = None, like: Clo
         cache = Path(_done([*dvc, "cache", "dir"], checkout.root, environment).strip())
         cache = (checkout.root / cache).resolve()
         _done([*dvc, "cache", "dir", "--local", str(cache)], folder, environment)
+    _forget_lost(folder / "dvc.lock", Cache(cache))
     _done([*dvc, "checkout", "-q", "--allow-missing"], folder, environment)
     if (checkout.root / LINKED).is_dir() and not (folder / LINKED).exists():
         (folder / LINKED).symlink_to((checkout.root / LINKED).resolve())
     return Clone(folder, cache, environment)
+
+
+def _forget_lost(lock: Path, cache: Cache) -> None:
+    """Take the stages whose outs the cache lacks out of a dvc.lock.
+
+    DVC takes a locked stage that has not changed at its word: where those outs are not at hand it computes them, and
+    does not ask the run-cache, which may have a run of that stage with other bytes, as another processor rounds them.
+    """
+    if not lock.is_file():
+        return
+    yaml = YAML()
+    document = yaml.load(lock)
+    stages = document["stages"]
+    for name in [*stages]:
+        if not all(cache.whole(out["md5"]) for out in stages[name].get("outs", [])):
+            del stages[name]
+    yaml.dump(document, lock)
 
 
 def missing_data(clone: Clone, checkout: Committed, points: list[Point]) -> str | None:

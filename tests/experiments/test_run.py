@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from ruamel.yaml import YAML
@@ -29,6 +30,12 @@ Ran = tuple[Toy, list[str], list[str]]
 
 def records(toy: Toy) -> list[Path]:
     return sorted((toy.root / FOLDER / "records").iterdir())
+
+
+def params_of(folder: Path) -> dict[str, Any]:
+    """All but what changes no result."""
+    params = YAML(typ="safe").load((folder / "params.yaml").read_text())
+    return {name: section for name, section in params.items() if name != "runtime"}
 
 
 def test_executions_are_the_distinct_combinations_of_stage_params_and_inputs(ran: Ran) -> None:
@@ -86,6 +93,21 @@ def test_lost_records_come_from_the_run_cache_and_are_the_same(ran: Ran) -> None
     for path, content in kept.items():
         if path.name != "record.json":
             assert (toy.root / path).read_bytes() == content, path
+
+
+def test_a_lock_of_another_machine_does_not_hide_what_the_run_cache_has(ran: Ran) -> None:
+    toy, _, _ = ran
+    whole = next(record for record in records(toy) if params_of(record) == params_of(toy.root))
+    lock = YAML(typ="safe").load((whole / "dvc.lock").read_text())
+    lock["stages"]["train_teacher"]["outs"][0]["md5"] = f"{'0' * 32}.dir"  # its processor rounded otherwise
+    with (toy.root / "dvc.lock").open("w") as file:
+        YAML().dump(lock, file)
+    toy.git("add", "dvc.lock")
+    toy.git("commit", "-qm", "a lock")
+    shutil.rmtree(whole)
+    toy.molar("run", "toy", "--seeds", "1")
+    toy.git("reset", "-q", "--hard", "HEAD~1")
+    assert toy.executions() == []
 
 
 def test_a_records_files_bring_its_artifacts_into_the_checkout_and_leave_raw_data_alone(ran: Ran) -> None:

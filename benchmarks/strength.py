@@ -42,25 +42,22 @@ BCE = {"objective.kind": "bce"}
 BPR = {"objective.kind": "sampled", "objective.negatives": 1, "objective.drawn_per": "position"}
 SLOWER, FASTER = {"training.learning_rate": 5e-4}, {"training.learning_rate": 3e-3}
 
-# The first of each is what the others are changes of: RecBole's sizes for GRU4Rec and SASRec.
-FPMC = {"fpmc.dim": 32, "objective.kind": "softmax", "training.learning_rate": 1e-3}
-GRU4REC = {
+# The first of each is what the others are changes of: RecBole's sizes for GRU4Rec and SASRec. Windows lie end to end.
+COMMON = {"objective.kind": "softmax", "training.learning_rate": 1e-3, "training.overlap": 0}
+FPMC = COMMON | {"fpmc.dim": 32}
+GRU4REC = COMMON | {
     "gru4rec.dim": 64,
     "gru4rec.hidden": 128,
     "gru4rec.layers": 1,
     "gru4rec.dropout": 0.3,
-    "objective.kind": "softmax",
-    "training.learning_rate": 1e-3,
 }
-SASREC = {
+SASREC = COMMON | {
     "sasrec.dim": 64,
     "sasrec.layers": 2,
     "sasrec.heads": 2,
     "sasrec.dropout": 0.5,
     "sasrec.norm": "post",
     "sasrec.count_from": "start",
-    "objective.kind": "softmax",
-    "training.learning_rate": 1e-3,
 }
 GRIDS: dict[str, dict[str, Overrides]] = {
     "fpmc": {

@@ -7,8 +7,8 @@
     ... --users 60 --epochs 1                                                    a minute: does it run here?
 
 Both get the sequences of `ingest` with history 50, two layers and heads, 64 dimensions, post-norm, full softmax and a
-learning rate of 1e-3; RecBole dropout .2 and batches of 256 prefixes, ours the preset's batches and average, with
-RecBole's dropout and with the preset's, .5. Both are validated after every epoch by unmasked full ranking. CPU seconds
+learning rate of 1e-3; RecBole dropout .2 and batches of 256 prefixes, ours the preset's batches, overlap of windows and
+average, with RecBole's dropout and with .5. Both are validated after every epoch by unmasked full ranking. CPU seconds
 hold training and validation, not loading the data.
 The goal that ours has to reach is RecBole's best validation NDCG@10 within its epochs.
 """
@@ -112,7 +112,8 @@ def ours(preset: Params, sequences: Sequences, dropout: float, goal: float, most
     with tempfile.TemporaryDirectory() as scratch:
         spent, reached = 0.0, -1.0
         for epoch in range(1, most + 1):
-            params = configured(preset, "sasrec", SASREC | {"sasrec.dropout": dropout}, epoch, most)
+            own = {"sasrec.dropout": dropout, "training.overlap": preset.train_teacher.training.overlap}
+            params = configured(preset, "sasrec", SASREC | own, epoch, most)
             start = time.process_time()
             _, state = trained(params, sequences, 0, Path(scratch))
             spent += time.process_time() - start

@@ -23,7 +23,9 @@ A shared negative that is a position's own target is left out there.
 
 The T x V logits of softmax are never whole: torch works through them in blocks of positions, forward and backward at
 once, so memory does not grow with the catalogue and, on a CPU, a block stays in cache (half the time of the plain loss
-for 12,800 positions x 3,522 items). Shared negatives cost T x K scores, negatives per position T x K x D numbers.
+for 12,800 positions x 3,522 items). Of a large catalogue a block is 64 positions, however much cache they need: every
+block reads and writes the whole item table, which at 300,000 items makes one position a block ten times slower.
+Shared negatives cost T x K scores, negatives per position T x K x D numbers.
 """
 
 from __future__ import annotations
@@ -39,6 +41,7 @@ from pipeline.params.training import Objective as ObjectiveParams
 from pipeline.recommender.negatives import Negatives
 
 CPU_BLOCK_LOGITS = 2**19  # 2 MiB of float32, a core's L2 cache; best of 2^18..2^21 measured
+CPU_LEAST_ROWS = 64  # of a block; 32 and 128 are as good at 20,000, 100,000 and 300,000 items, 16 is not
 LARGEST_SCALE = math.log(100)  # of nce: 1 / temperature
 
 
@@ -86,7 +89,8 @@ class Objective(nn.Module):
 
 def full_softmax(users_TD: Tensor, items_VD: Tensor, targets_T: Tensor) -> Tensor:
     """Mean cross-entropy over T positions; a scalar."""
-    rows = max(1, CPU_BLOCK_LOGITS // len(items_VD)) if users_TD.device.type == "cpu" else None  # None: torch's pick
+    of_cache = max(CPU_LEAST_ROWS, CPU_BLOCK_LOGITS // len(items_VD))
+    rows = of_cache if users_TD.device.type == "cpu" else None  # None: torch's pick
     options = torch.nn.LinearCrossEntropyOptions(batch_chunk_size=rows)
     return F.linear_cross_entropy(users_TD, items_VD, targets_T, options=options)
 

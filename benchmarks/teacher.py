@@ -22,6 +22,7 @@ import typer
 from pipeline import artifacts
 from pipeline.catalog.build import build as build_catalog
 from pipeline.catalog.catalogue import Sequences, open_sequences
+from pipeline.live import Live
 from pipeline.params import Params, check
 from pipeline.params.document import apply, plain, read
 from pipeline.recommender.duorec import Views
@@ -50,7 +51,9 @@ def real_sequences(name: str, params: Params) -> Sequences:
         return open_sequences(artifacts.read(Path(directory) / "catalog", "ingest"))
 
 
-def trained(params: Params, sequences: Sequences, seed: int, scratch: Path) -> tuple[Recommender, Progress]:
+def trained(
+    params: Params, sequences: Sequences, seed: int, scratch: Path, live: Live | None = None
+) -> tuple[Recommender, Progress]:
     """The teacher of `params`, at its best epoch on validation; it goes on from where `scratch` says it stood."""
     teacher = params.train_teacher
     spec = spec_of(teacher, sequences, params.protocol.max_history)
@@ -65,6 +68,7 @@ def trained(params: Params, sequences: Sequences, seed: int, scratch: Path) -> t
         scratch=scratch,
         objective=Objective(teacher.objective, sequences.training_counts()[: sequences.num_warm], seed),
         terms=[Views(model, sequences, teacher.duorec, seed)] if teacher.model == "duorec" else [],
+        live=live,
     )
     return model, state
 

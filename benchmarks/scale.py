@@ -45,7 +45,7 @@ from benchmarks.rank import peak_mib
 from benchmarks.teacher import trained
 from benchmarks.train import first_users
 from pipeline.live import Live
-from pipeline.recommender.batches import epoch_batches
+from pipeline.recommender.batches import epoch_batches, targets_in
 from pipeline.recommender.fit import validate
 
 FEW = 5000  # users that are validated, and whose batches steps are chosen from: more than one pool of batches.py
@@ -74,8 +74,8 @@ class Clock(Live):
 
 
 def targets(rows: np.ndarray) -> int:
-    """Of a batch (n, 3)."""
-    return int((rows[:, 2] - rows[:, 1]).sum())
+    """Of a batch (n, 4)."""
+    return int(targets_in(rows).sum())
 
 
 def parts(objective: str, items: int, users: int, steps: int) -> Cell:

@@ -1,6 +1,6 @@
 """What does training cost as items and users grow? CPU seconds of an epoch and peak memory of SASRec, one thread.
 
-    python -m benchmarks.scale         10,000 to 300,000 items, 100,000 and 1,000,000 users; about twenty minutes
+    python -m benchmarks.scale         10,000 to 300,000 items, 100,000 and 1,000,000 users; about eight minutes
     python -m benchmarks.scale --items 200,400,800,1600 --users 600 --steps 3 --whole 600       a minute: does it run?
 
 On generated data (generated.py), by full softmax and by sampled softmax with 256 negatives that a batch shares. Epochs

@@ -1,6 +1,6 @@
 """What do FAISS's approximate indexes lose and gain on trained embeddings? Beside exact ranking, one thread.
 
-    python -m benchmarks.approximate                        100,000 items, 20,000 users; about eight minutes
+    python -m benchmarks.approximate                        100,000 items, 20,000 users; about six minutes
     python -m benchmarks.approximate --random               then random vectors of the same shape as well
     python -m benchmarks.approximate --items 600 --users 400 --epochs 1 --queries 100            seconds: does it run?
 

@@ -156,7 +156,9 @@ def pmixers(clone: Path, sequences: Sequences, steps: int) -> Measured:
         histories.write_text(json.dumps([sequences.training(user).tolist() for user in range(len(sequences))]))
         program = Path(__file__).with_name("pmixer_sasrec.py")
         command = [sys.executable, str(program), str(clone), str(histories), json.dumps(settings)]
-        run = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+        run = subprocess.run(command, check=False, capture_output=True, text=True)
+    if run.returncode:
+        raise SystemExit(f"pmixer's loop failed; is {clone} a clone of it?\n{run.stderr[-3000:]}")
     return Measured(math.ceil(len(sequences) / BATCH), BATCH, HISTORY, **json.loads(run.stdout))
 
 

@@ -14,7 +14,8 @@ the validation targets in the lists of 10, what a user notices of it. Millisecon
 `--queries` at once, for lists of 10 and of 50, and of one at a time, as a server has them, for lists of 10.
 
 Flat, IVF and HNSW go through our `Searcher`, which asks for k + 8 (so an efSearch below that is that) and orders what
-comes by the exact score. Product quantisation (PQ, a byte for every four dimensions) is asked bare, and for the best
+comes by the exact score. Our HNSW is a graph of distances between equally long vectors; beside it, asked bare, one
+built by inner product. Product quantisation (PQ, a byte for every four dimensions) is asked bare, and for the best
 200 that are then scored exactly and cut to k ("+ 200"), for which the vectors have to be kept as well. IVF has 4
 sqrt(items) lists, HNSW 32 links and an efConstruction of 128. Build seconds are the processor's, training included;
 size is that of the index as written.
@@ -43,14 +44,17 @@ from pipeline.retrieval.rank import pair_scores, target_ranks, top_k
 SAMPLED = {"kind": "sampled", "negatives": 256, "draw": "popularity", "drawn_per": "batch", "log_q": True}
 TRAINING = {"learning_rate": 3e-3, "weight_decay": 0.1, "average_epochs": 0.5}  # a few epochs of sparse data
 RESCORED = 200
+LINKS, BREADTH = 32, 128  # of HNSW
 ALONE = 100  # queries asked one at a time
 Search = Callable[[np.ndarray, int], np.ndarray]  # users (Q, D), k -> items (Q, k), best first, -1 for none
 
+OURS = ("flat", "IVF", "HNSW")
 # How each index is asked: a parameter of FAISS's and its values
 SETTINGS: dict[str, tuple[str | None, tuple[int, ...]]] = {
     "flat": (None, (0,)),
     "IVF": ("nprobe", (1, 4, 16, 64)),
     "HNSW": ("efSearch", (16, 64, 128, 512)),
+    "HNSW by inner product": ("efSearch", (128, 512)),
     "PQ": (None, (0,)),
     "IVF-PQ": ("nprobe", (16, 64)),
 }
@@ -60,11 +64,16 @@ def built(kind: str, items_ND: np.ndarray) -> Any:
     """FAISS's inner-product index of all items."""
     items, width = items_ND.shape
     lists = round(4 * items**0.5)
-    if kind in ("flat", "IVF", "HNSW"):
-        sizes = {"ivf_lists": lists, "ivf_probes": 1, "hnsw_neighbours": 32, "hnsw_ef": 128}
+    if kind in OURS:
+        sizes = {"ivf_lists": lists, "ivf_probes": 1, "hnsw_neighbours": LINKS, "hnsw_ef": BREADTH}
         return ours.build(items_ND, np.ones(items, np.bool_), kind.lower(), **sizes)  # type: ignore[arg-type]
     codes, metric = width // 4, faiss.METRIC_INNER_PRODUCT
     index: Any
+    if kind == "HNSW by inner product":
+        index = faiss.IndexHNSWFlat(width, LINKS, metric)
+        index.hnsw.efConstruction = BREADTH
+        index.add(items_ND)
+        return index
     if kind == "PQ":
         index = faiss.IndexPQ(width, codes, 8, metric)
     else:
@@ -78,7 +87,7 @@ def built(kind: str, items_ND: np.ndarray) -> Any:
 
 def searched(kind: str, index: Any, items_ND: np.ndarray, again: bool) -> Search:
     """How an index is asked."""
-    if not kind.endswith("PQ"):
+    if kind in OURS:
         searcher = ours.Searcher(index, items_ND)
         return lambda users_QD, k: searcher.search(users_QD, k)[0]
 

@@ -164,11 +164,12 @@ def train_dueg(params: Params, counts: Counts, size: Size) -> Work:
 
 
 def build_index(params: Params, counts: Counts, size: Size) -> Work:
-    """No arithmetic to speak of: a vector per item on disk, the sum's as wide as both models', and HNSW's links."""
+    """No arithmetic to speak of: a vector per item on disk, the sum's as wide as both models'; HNSW's has one number
+    more, and links."""
     width = size.hidden if params.train_dueg.model == "llm" else user_model(params.train_dueg, 1, 0).width
     index = params.build_index
     width += user_model(params.train_teacher, 1, 0).width if index.serve == "sum" else 0
-    links = 2 * index.hnsw_neighbours * FLOAT if index.kind == "hnsw" else 0
+    links = (1 + 2 * index.hnsw_neighbours) * FLOAT if index.kind == "hnsw" else 0
     keeps = counts.items * (width * FLOAT + 8 + links)  # 8: FAISS's own item numbers
     return Work("build_index", f"{counts.items:,} x {width}, {index.kind}", 0, 0, keeps, 0, Layer(1, width, "float32"))
 

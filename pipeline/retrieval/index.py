@@ -1,10 +1,15 @@
-"""FAISS inner-product indexes over item vectors: flat (exact), IVF and HNSW (approximate).
+"""FAISS indexes over item vectors, asked for the largest inner products: flat (exact), IVF and HNSW (approximate).
 
 Promises. A built index has the same bytes whatever the number of threads. `search` returns what `rank.top_k` returns,
 as far as the index finds it: candidates are scored again by our own dot product and put in our own order, so FAISS's
 float32 rounding and its tie rule cannot be seen. Through a flat index the two are equal, always: an item that FAISS
 left out scores at most the last one it returned plus the rounding of a float32 product, and where that bound does not
 settle the k-th place, the search goes deeper.
+
+HNSW's graph is one of distances: one more coordinate makes all items equally long, so that the nearest to (u, 0) is
+the largest inner product with u (Bachrach et al., RecSys 2014). Over trained embeddings such a graph finds what one
+built by inner product misses a third of (docs/results.md; where lengths have a heavy tail, and tell nothing of the
+direction, it is the other way round).
 """
 
 from __future__ import annotations
@@ -61,7 +66,8 @@ def build(
             index.nprobe = min(ivf_probes, ivf_lists)
             index.train(vectors_MD)
         elif kind == "hnsw":
-            graph = faiss.IndexHNSWFlat(width, hnsw_neighbours, faiss.METRIC_INNER_PRODUCT)
+            vectors_MD = _equally_long(vectors_MD)
+            graph = faiss.IndexHNSWFlat(width + 1, hnsw_neighbours, faiss.METRIC_L2)
             graph.hnsw.efConstruction = graph.hnsw.efSearch = hnsw_ef
             index = faiss.IndexIDMap(graph)
         else:
@@ -70,6 +76,12 @@ def build(
     finally:
         faiss.omp_set_num_threads(threads)
     return index
+
+
+def _equally_long(vectors_MD: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(M, D + 1): the vectors with a coordinate that brings each to the length of the longest."""
+    squares_M = np.square(vectors_MD.astype(np.float64)).sum(axis=1)
+    return np.column_stack([vectors_MD, np.sqrt(squares_M.max() - squares_M)]).astype(np.float32)
 
 
 def write(index: Any, path: Path) -> None:
@@ -95,22 +107,22 @@ class Searcher:
     """
 
     def __init__(self, index: Any, items_ND: NDArray[np.float32], device: str = "cpu") -> None:
-        if index.d != items_ND.shape[1]:
+        self.index, self.items_ND = index, items_ND
+        self._is_graph = isinstance(index, faiss.IndexIDMap) and isinstance(
+            faiss.downcast_index(index.index), faiss.IndexHNSWFlat
+        )
+        width = items_ND.shape[1]
+        if (held := index.d - self._is_graph) != width:
             raise MolarError(
-                f"the index holds vectors of {index.d} numbers and the models now give {items_ND.shape[1]}: "
+                f"the index holds vectors of {held} numbers and the models now give {width}: "
                 "run `dvc repro build_index`"
             )
-        self.index, self.items_ND = index, items_ND
-        self._on_gpu = None
-        is_graph = isinstance(index, faiss.IndexIDMap) and isinstance(
-            faiss.downcast_index(index.index), faiss.IndexHNSWFlat
-        )  # graphs have no GPU form
-        if device.startswith("cuda") and hasattr(faiss, "StandardGpuResources") and not is_graph:
+        self._on_gpu = None  # a graph has no GPU form
+        if device.startswith("cuda") and hasattr(faiss, "StandardGpuResources") and not self._is_graph:
             self._resources = faiss.StandardGpuResources()  # must outlive the index
             self._on_gpu = faiss.index_cpu_to_gpu(self._resources, 0, index)
         # |float32 dot product - exact one| <= D * 2^-24 * |u| * |v| / (1 - D * 2^-24), for any order of summation;
         # twice that also covers our own rounding to float32
-        width = items_ND.shape[1]
         longest = float(np.linalg.norm(items_ND.astype(np.float64), axis=1).max(initial=0.0))
         self._rounding = 2 * (width + 1) * 2.0**-24 * longest
 
@@ -171,9 +183,13 @@ class Searcher:
         """One search of some queries at one depth: which of them are settled, their items and scores (B, <= k)."""
         users_BD = np.ascontiguousarray(users_QD[open_Q], dtype=np.float32)
         backend = self._on_gpu if self._on_gpu is not None and depth <= GPU_DEPTH else self.index
-        found_BM, ids_BM = backend.search(users_BD, depth)
+        if self._is_graph:  # what a walk does not meet has no bound
+            _, ids_BM = backend.search(np.pad(users_BD, ((0, 0), (0, 1))), depth)
+            floor_B = np.full(len(users_BD), -np.inf)
+        else:
+            found_BM, ids_BM = backend.search(users_BD, depth)
+            floor_B = found_BM[:, -1] + self._rounding * np.linalg.norm(users_BD.astype(np.float64), axis=1)
         exhausted_B = (ids_BM < 0).any(axis=1) | (depth == self.index.ntotal)
-        floor_B = found_BM[:, -1] + self._rounding * np.linalg.norm(users_BD.astype(np.float64), axis=1)
 
         dropped_BM = ids_BM < 0
         if candidates is not None:

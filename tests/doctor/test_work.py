@@ -149,7 +149,7 @@ def test_long_histories_make_more_batches_than_users_do() -> None:
 def test_hnsw_keeps_its_links() -> None:
     flat = work.build_index(params(), COUNTS, SIZE)
     hnsw = work.build_index(params(build_index={"kind": "hnsw", "hnsw_neighbours": 4}), COUNTS, SIZE)
-    assert flat.keeps == 100 * (10 * 4 + 8) and hnsw.keeps == flat.keeps + 100 * 2 * 4 * 4
+    assert flat.keeps == 100 * (10 * 4 + 8) and hnsw.keeps == flat.keeps + 100 * (1 + 2 * 4) * 4
     summed = work.build_index(params(build_index={"serve": "sum"}), COUNTS, SIZE)
     assert summed.keeps == flat.keeps + 100 * params().train_teacher.sasrec.dim * 4
 

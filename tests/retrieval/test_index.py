@@ -1,5 +1,6 @@
 """FAISS indexes: flat equals exact, also under ties and masking; approximate kinds stay honest; bytes repeat."""
 
+import faiss
 import numpy as np
 import pytest
 
@@ -58,6 +59,21 @@ def test_approximate_kinds_lose_little_and_invent_nothing(kind):
     found_Q = searcher.target_ranks(users_QD, targets_Q, 10, seen)
     hit_Q = found_Q < 10  # rivals that the index missed can only lift a target
     assert hit_Q.any() and (found_Q[hit_Q] <= exact_Q[hit_Q]).all()
+
+
+def test_the_graph_of_hnsw_is_of_distances_that_order_as_inner_products_do():
+    users_QD, items_ND, *_ = _world()
+    items_ND *= np.random.default_rng(1).lognormal(size=(400, 1)).astype(np.float32)  # of very different lengths
+    built = index.build(items_ND, np.arange(400) < 350, "hnsw", **SETTINGS)
+    graph = faiss.downcast_index(built.index)  # which `built` owns
+    held_ME = graph.storage.reconstruct_n(0, 350)
+    lengths_M = np.linalg.norm(held_ME, axis=1)
+    assert graph.metric_type == faiss.METRIC_L2 and (held_ME[:, :-1] == items_ND[:350]).all()
+    assert np.allclose(lengths_M, np.linalg.norm(items_ND[:350], axis=1).max(), rtol=1e-6)
+    asked_QE = np.pad(users_QD, ((0, 0), (0, 1)))
+    distances_QM = np.square(asked_QE[:, None].astype(np.float64) - held_ME).sum(axis=2)
+    constant_Q1 = np.square(users_QD.astype(np.float64)).sum(axis=1, keepdims=True) + np.square(lengths_M).max()
+    assert np.allclose(constant_Q1 - distances_QM, 2 * users_QD @ items_ND[:350].T, atol=1e-4 * lengths_M.max())
 
 
 @pytest.mark.parametrize("kind", ["flat", "ivf", "hnsw"])

@@ -133,8 +133,10 @@ def cost(size: Size, data: DataSet, lora: bool) -> Cost:
     targets = counts.training - counts.users
     windows = max(counts.users, math.ceil(targets / HISTORY))
     encoded = 2 * (targets + windows)  # the items of each window, and as many negatives
-    again = EPOCHS * (3 * forward * encoded + forward * data.items)  # trained, and all once to validate
-    tokens = embed.flops / data.items / 2 - size.vision * size.patches
+    vision = 2 * size.vision * size.patches
+    trained = 2 * (forward - vision) + vision if lora else 3 * forward  # by LoRA no gradient of the weights is taken
+    again = EPOCHS * (trained * encoded + forward * data.items)  # and all once to validate
+    tokens = (forward - vision) / 2
     return Cost(tokens / size.decoder, tune.flops, embed.flops, dueg.flops, again + dueg.flops)
 
 

@@ -26,7 +26,7 @@ import typer
 from benchmarks import rows
 
 RESULTS = Path(".molar/objectives").absolute()
-KEPT = ("probes.json", "metrics.json", "data/mirm/held_out.tsv", "data/mirm/losses.tsv")
+KEPT = ("metrics.json", "probes.json", "data/mirm/held_out.tsv", "data/mirm/losses.tsv")
 ANSWER, CONTRAST, BOTH = (1.0, 0.0), (0.0, 1.0), (1.0, 1.0)  # weights of a kind's two losses
 MODALITIES = 5000  # examples of an item beside one of its modalities, where a variant has them
 
@@ -80,11 +80,11 @@ def report(data: str, seeds: list[int]) -> None:
     print("|---|---|---|---|---|---|")
     for name in VARIANTS:
         found = [RESULTS / f"{data}-{name}-{seed}" for seed in seeds]
-        if not all((where / KEPT[0]).exists() for where in found):
+        if not all((where / "probes.json").exists() for where in found):
             continue
         probes = [json.loads((where / "probes.json").read_text()) for where in found]
-        ranked = [where / "metrics.json" for where in found if (where / "metrics.json").exists()]
-        metrics = [json.loads(path.read_text()) for path in ranked]
+        ranked = all((where / "metrics.json").exists() for where in found)  # a mean of some seeds is no neighbour's
+        metrics = [json.loads((where / "metrics.json").read_text()) for where in found] if ranked else []
 
         def mean(modality: str, factors: tuple[str, ...], probes: list[dict] = probes) -> str:
             values = [probe[f"tuned, {modality}"][factor] for probe in probes for factor in factors]

@@ -3,7 +3,7 @@
 The clones are those of `molar experiment run` (pipeline/experiments/clone.py): of the last commit, sharing this
 checkout's DVC cache, so that equal stages are computed once. Beyond it a benchmark may stop after some stages, run a
 command of its own in the clone and keep other files. Every row starts from the committed params.yaml (or a preset over
-it), so no row inherits another's overrides; a row whose results are there is not run again.
+it), so no row inherits another's overrides; a row whose results are there is not run again, unless its params differ.
 """
 
 from __future__ import annotations
@@ -75,8 +75,10 @@ def _row(
 ) -> None:
     """Bring one clone to the row's params, reproduce, keep the results."""
     target, log = results / name, results / f"{name}.log"
-    if (target / Path(kept[0]).name).exists():
+    done = target / "params.yaml"
+    if (target / Path(kept[0]).name).exists() and done.exists() and done.read_text("utf-8") == text:
         return
+    shutil.rmtree(target, ignore_errors=True)
     (clone.root / "params.yaml").write_text(text, "utf-8")
     log.unlink(missing_ok=True)
     try:
@@ -90,3 +92,4 @@ def _row(
     for file in reversed(kept):  # the first last: its presence means the row is whole
         if (clone.root / file).exists():
             shutil.copy(clone.root / file, target / Path(file).name)
+    done.write_text(text, "utf-8")

@@ -16,6 +16,7 @@ equal, the same count is the test's size. p < .05/9 is what Holm asks of the fir
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import tempfile
 from collections.abc import Callable
@@ -127,7 +128,8 @@ def _remembered(ndcg_SQ: Values, users_Q: NDArray[np.integer]) -> Callable[[NDAr
 
 def _ranks(name: str, params: Params, sequences: Sequences, seed: int) -> NDArray[np.integer]:
     """Unmasked test ranks (Q,) of that seed's teacher, trained unless they are there."""
-    kept = Path(f".molar/significance/{name}-{seed}.npy")
+    told = params.model_dump_json(include={"protocol", "ingest", "train_teacher"})
+    kept = Path(f".molar/significance/{name}-{hashlib.sha256(told.encode()).hexdigest()[:12]}-{seed}.npy")
     if not kept.is_file():
         with tempfile.TemporaryDirectory() as scratch:
             model, _ = trained(params, sequences, seed, Path(scratch))

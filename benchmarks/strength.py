@@ -163,7 +163,7 @@ class Runs:
     def _run(self, name: str, seed: int, params: Params, test: bool = False) -> dict[str, float]:
         scratch = self.directory / f"{name.replace(' ', '-')}-{seed}"
         path = scratch / f"{params.train_teacher.training.max_epochs}.json"
-        told = {"protocol": params.protocol.model_dump(), "train_teacher": params.train_teacher.model_dump()}
+        told = {part: getattr(params, part).model_dump() for part in ("protocol", "ingest", "train_teacher")}
         if path.exists() and (known := json.loads(path.read_text()))["params"] == told:
             results: dict[str, float] = known["results"]
             return results
@@ -171,6 +171,7 @@ class Runs:
             raise typer.BadParameter(f"{path} has not been run: leave out --report")
         scratch.mkdir(parents=True, exist_ok=True)
         before = self._earlier(scratch, told)
+        (scratch / "begun.json").write_text(json.dumps({"params": told, "results": {"cpu s": before}}) + "\n")
         start = time.process_time()
         model, state = trained(params, self.sequences, seed, scratch)
         assert state.curve is not None

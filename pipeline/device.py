@@ -1,4 +1,8 @@
-"""Which device, how many threads: machine settings that cannot change what is computed, only where."""
+"""Which device, how many threads: machine settings that say where something is computed, not what.
+
+They move a result as far as rounding does, and a training with dropout further: a GPU draws its masks from another
+generator than a CPU, so that it is as another seed.
+"""
 
 from __future__ import annotations
 

@@ -103,8 +103,8 @@ def main() -> None:
 def oracle_of(truth: Truth, sequences: Sequences, item_ids: list[str]) -> Oracle:
     """The demo world's true scores in the catalogue's order of items, asked by the catalogue's queries.
 
-    Raises MolarError where the catalogue holds an item that the world does not, or where a user's sequence is not how
-    the world began it: a filter or a hold-out has then moved the moments that the truth is about.
+    Raises MolarError where the catalogue holds an item or a user that the world does not, or where a user's sequence is
+    not how the world began it: a filter or a hold-out has then moved the moments that the truth is about.
     """
     import numpy as np
 
@@ -116,8 +116,10 @@ def oracle_of(truth: Truth, sequences: Sequences, item_ids: list[str]) -> Oracle
         raise MolarError(f"item {strange} is not of the demo world: set evaluate.oracle to false for other data")
     columns_N = np.array([column_of[item_id] for item_id in item_ids])
     for user, user_id in enumerate(sequences.user_ids):
-        chosen, rows = columns_N[sequences.history(user)], truth.rows.get(user_id, range(0))
-        if rows and not np.array_equal(truth.item_E[rows.start : rows.stop][: len(chosen)], chosen):
+        if user_id not in truth.rows:
+            raise MolarError(f"user {user_id} is not of the demo world: set evaluate.oracle to false for other data")
+        chosen, rows = columns_N[sequences.history(user)], truth.rows[user_id]
+        if not np.array_equal(truth.item_E[rows.start : rows.stop][: len(chosen)], chosen):
             raise MolarError(
                 f"user {user_id} of the demo world chose otherwise than the catalogue says: ingest the world without "
                 "filters and with its own cold items, or set evaluate.oracle to false"

@@ -16,6 +16,7 @@ from safetensors.numpy import load_file, save_file
 
 from pipeline import artifacts
 from pipeline.artifacts import Artifact
+from pipeline.errors import MolarError
 
 CONDITIONING = "conditioning.safetensors"
 
@@ -23,9 +24,18 @@ CONDITIONING = "conditioning.safetensors"
 def write_embeddings(
     directory: Path, embeddings_ND: np.ndarray, dtype: Literal["float16", "float32"], shard_items: int
 ) -> None:
-    """Write (N, D) in item_idx order, `shard_items` rows a shard, and tell the manifest `items` and `dim`."""
+    """Write (N, D) in item_idx order, `shard_items` rows a shard, and tell the manifest `items` and `dim`.
+
+    Raises MolarError for an item whose numbers `dtype` cannot hold, or which are none.
+    """
     for number, start in enumerate(range(0, len(embeddings_ND), shard_items)):
-        rows_SD = embeddings_ND[start : start + shard_items].astype(dtype)
+        with np.errstate(over="ignore"):  # is told below
+            rows_SD = embeddings_ND[start : start + shard_items].astype(dtype)
+        if not (whole_S := np.isfinite(rows_SD).all(axis=1)).all():
+            raise MolarError(
+                f"the embedding of item {start + int(whole_S.argmin())} holds a NaN, an infinity or a number beyond "
+                f"{dtype}: the encoder has diverged, or set embed_items.dtype to float32"
+            )
         flat = pa.array(rows_SD.reshape(-1))
         table = pa.table(
             {

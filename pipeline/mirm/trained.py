@@ -37,6 +37,8 @@ class TrainedEncoder:
         self._mirm, self._joint, self._precision = mirm, joint, embed.precision
         self._model = with_adapters(mirm, joint.lora) if joint.tuning == "lora" else mirm.model
         self._encoder = Encoder(mirm, items, embed.modality, device, joint.batch_tokens)
+        # torch keeps the random state of those devices alone whose tensors it is given, and a batch has none
+        self._on_device = torch.empty(0, device=device)
         self.encoded = self.anew = 0  # items with a graph, and without: what this process has computed
 
     def weights(self) -> list[nn.Parameter]:
@@ -50,9 +52,9 @@ class TrainedEncoder:
         lengths = [self._encoder.shape(batch[0]).length for batch in batches]
         tokens = sum(len(batch) * length for batch, length in zip(batches, lengths, strict=True))
         rows = [
-            checkpoint(self._states, batch, length, use_reentrant=False)
+            checkpoint(self._states, batch, length, self._on_device, use_reentrant=False)
             if tokens > self._joint.batch_tokens
-            else self._states(batch, length)
+            else self._states(batch, length, self._on_device)
             for batch, length in zip(batches, lengths, strict=True)
         ]
         order_S = torch.tensor([item for batch in batches for item in batch]).argsort()
@@ -88,7 +90,7 @@ class TrainedEncoder:
         plain = model.to("cpu", DTYPES[self._precision]).eval()
         return Mirm(plain, self._mirm.processor, self._mirm.settings)
 
-    def _states(self, items: list[int], length: int) -> Tensor:
+    def _states(self, items: list[int], length: int, _on_device: Tensor) -> Tensor:
         with self._autocast():
             return self._encoder.states(items, length)
 

@@ -33,7 +33,9 @@ from pipeline.params.train_dueg import Alignment as AlignmentParams
 from pipeline.recommender.batches import Batch
 from pipeline.recommender.grid import Recommender
 
-MAX_ALIGNED = 2048  # positions that enter one alignment matrix when every position is aligned
+MAX_ALIGNED = (
+    2048  # positions of a batch that `positions: all` aligns, drawn anew each step: InfoNCE's matrix is square
+)
 SCORED = 3  # of (seed, step, this): a stream of its own beside batches, negatives and partners
 
 

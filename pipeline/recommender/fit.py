@@ -2,8 +2,8 @@
 on validation NDCG@10, resume.
 
 Promise: the result depends on params, data and seed alone. A run killed after any epoch goes on from its checkpoint
-and ends with the same bytes, because every epoch reseeds torch from (seed, epoch) and the checkpoint holds weights,
-their average, the best average and the optimiser.
+and ends with the same bytes (on a GPU: up to the order of its sums), because every epoch reseeds torch from (seed,
+epoch) and the checkpoint holds weights, their average, the best average and the optimiser.
 """
 
 from __future__ import annotations
@@ -97,10 +97,16 @@ def fit(
     `live` shows as it goes.
 
     `source` trains the items as well. `after` is a training that this one goes on from, up to `max_epochs` of both.
-    Raises MolarError on a non-finite loss, naming epoch and step, and when no user has two training items.
+    Raises MolarError on a non-finite loss, naming epoch and step, and when no user has two training items or none a
+    validation choice.
     """
     if not (np.asarray(sequences.train_end) > 1).any():
         raise MolarError("no user has two training interactions: nothing to learn from; see data/catalog/summary.json")
+    if not len(sequences.queries("validation")):
+        raise MolarError(
+            "validation has no choice to ask, by which the best epoch is taken (leave_one_out: no user has three "
+            "interactions): see data/catalog/summary.json"
+        )
     device = next(recommender.parameters()).device
     terms = [term for term in terms if term.weight]
     of_terms = [term.module for term in terms if term.module is not None]
@@ -132,7 +138,7 @@ def fit(
     with bar(description, training.max_epochs * transitions, "targets") as progress:
         progress.advance(state.epoch * transitions)
         while state.epoch < training.max_epochs and state.epoch - state.best_epoch < training.patience:
-            torch.manual_seed(1_000_003 * seed + state.epoch)  # no generator state to checkpoint
+            torch.manual_seed((1_000_003 * seed + state.epoch) % 2**63)  # no generator state to checkpoint
             modules.train()
             losses = []
             for rows in batches(state.epoch):

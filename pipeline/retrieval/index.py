@@ -23,11 +23,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import MolarError
-from pipeline.retrieval.rank import pair_scores
+from pipeline.retrieval.rank import pair_scores, top_k
 from pipeline.retrieval.sieve import flat_rows
 
 SLACK = 8  # fetched beyond what is asked for, so that the rounding bound is seldom met
 GPU_DEPTH = 2048  # FAISS's own limit of k on a GPU
+FEW = 20  # times as many items as candidates: ranked without the index, which would fetch nearly all it has
 BLOCK = 1024  # queries searched at once,
 MAX_FETCHED = 1 << 22  # and fewer where so many items would come back
 
@@ -111,6 +112,7 @@ class Searcher:
         self._is_graph = isinstance(index, faiss.IndexIDMap) and isinstance(
             faiss.downcast_index(index.index), faiss.IndexHNSWFlat
         )
+        self._is_exact = isinstance(index, faiss.IndexIDMap) and not self._is_graph
         width = items_ND.shape[1]
         if (held := index.d - self._is_graph) != width:
             raise MolarError(
@@ -137,6 +139,10 @@ class Searcher:
 
         Items of `seen` (and those that are no candidates) are dropped after the search, which therefore fetches more.
         """
+        if self._is_exact and candidates is not None and candidates.sum() * FEW < self.index.ntotal:
+            indexed_N = np.zeros(len(self.items_ND), np.bool_)
+            indexed_N[faiss.vector_to_array(self.index.id_map)] = True
+            return top_k(users_QD, self.items_ND, k, seen, candidates & indexed_N)
         items_QK = np.full((len(users_QD), k), -1, np.int32)
         scores_QK = np.full((len(users_QD), k), -np.inf, np.float32)
         kept = len(self.items_ND) if candidates is None else max(int(candidates.sum()), 1)

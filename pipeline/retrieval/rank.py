@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from pipeline.errors import MolarError
 from pipeline.retrieval import sieve
 from pipeline.retrieval.sieve import Floats, flat_rows
 
@@ -43,7 +44,7 @@ def target_ranks(
     a lower index.
 
     users_QD, items_ND float, targets_Q item indices, `seen` Q arrays of item indices to leave out, `candidates` (N,)
-    bool; `device` is torch's name of where to compute and moves no rank. Raises ValueError when a vector holds a NaN or
+    bool; `device` is torch's name of where to compute and moves no rank. Raises MolarError when a vector holds a NaN or
     an infinity.
     """
     refuse_diverged(users_QD, items_ND)
@@ -75,7 +76,7 @@ def scored_target_ranks(
 ) -> NDArray[np.int64]:
     """`target_ranks` for scores that are no dot product: the general form.
 
-    Raises ValueError when a score is NaN: a diverged model would otherwise rank every target first.
+    Raises MolarError when a score is NaN: a diverged model would otherwise rank every target first.
     """
     ranks_Q = np.empty(len(targets_Q), np.int64)
     columns_N = np.arange(num_items)
@@ -130,7 +131,7 @@ def scored_top_k(
     candidates: NDArray[np.bool_] | None = None,
     block: int = 512,
 ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-    """`top_k` for scores that are no dot product. Raises ValueError when a score is NaN."""
+    """`top_k` for scores that are no dot product. Raises MolarError when a score is NaN."""
     items_QK = np.full((num_queries, k), -1, np.int32)
     scores_QK = np.full((num_queries, k), -np.inf, np.float32)
     kept = min(k, num_items)
@@ -147,9 +148,12 @@ def scored_top_k(
 
 
 def refuse_diverged(*vectors: Floats) -> None:
-    """Raise ValueError where a vector is not of finite numbers."""
+    """Raise MolarError where a vector is not of finite numbers."""
     if not all(np.isfinite(of).all() for of in vectors):
-        raise ValueError("a user or item vector holds a NaN or an infinity: the model that made it has diverged")
+        raise MolarError(
+            "a user or item vector holds a NaN or an infinity: the model that made it has diverged, lower its "
+            "training.learning_rate"
+        )
 
 
 def dot_scorer(users_QD: Floats, items_ND: Floats) -> Scorer:
@@ -197,7 +201,7 @@ def _masked(
     if scores_BN.shape != (queries.stop - queries.start, num_items):
         raise ValueError(f"the scorer gave {scores_BN.shape}, not {(queries.stop - queries.start, num_items)}")
     if scores_BN.size and np.isnan(scores_BN.min()):  # min hands on a NaN
-        raise ValueError("a score is NaN: the model that made it has diverged")
+        raise MolarError("a score is NaN: the model that made it has diverged")
     if candidates is not None:
         scores_BN[:, np.flatnonzero(~candidates)] = np.nan
     if seen is not None:

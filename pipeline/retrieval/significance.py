@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 MAX_COUNTS = 1 << 22  # resampled counts held at once (int64, 32 MiB)
+FEWEST_USERS = 20  # drawn again, fewer look far too alike: of two, half the intervals about no difference miss it
 ENUMERATED = 16  # users that differ, of whom every assignment of signs is looked at
 
 
@@ -60,13 +61,17 @@ def paired_bootstrap(
 ) -> Interval:
     """Percentile interval of mean(ours - theirs) when users are drawn again, with replacement and all their queries.
 
-    p is the share of resamples at least as far from the observed mean as that mean is from zero (itself counted in).
-    Resampling U users is a multinomial draw over the distinct pairs of a user's summed difference and its number of
-    queries, of which rank metrics have few: the cost hardly depends on U. Raises ValueError when the two do not pair
-    up.
+    p is the share of resamples at least as far from the observed mean as that mean is from zero (itself counted
+    in). Resampling U users is a multinomial draw over the distinct pairs of a user's summed difference and its
+    number of queries, of which rank metrics have few: the cost hardly depends on U. Of fewer than FEWEST_USERS
+    nothing is claimed: the interval is all that a difference of metrics can be, -1 to 1, and p that of `sign_flip`.
+    Raises ValueError when the two do not pair up.
     """
     sums_U, queries_U = _paired(ours_Q, theirs_Q, users_Q)
     users = len(sums_U)
+    if users < FEWEST_USERS:
+        p = sign_flip(ours_Q, theirs_Q, users_Q, resamples, seed)
+        return Interval(float(sums_U.sum() / len(ours_Q)), -1.0, 1.0, p)
     pairs_V2, counts_V = np.unique(np.stack([sums_U, queries_U], axis=1), axis=0, return_counts=True)
     values_V, queries_V = np.ascontiguousarray(pairs_V2.T)
     mean = float(values_V @ counts_V / len(ours_Q))

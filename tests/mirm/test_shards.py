@@ -39,6 +39,14 @@ def test_shards_carry_their_digest_and_plain_columns(tmp_path):
     assert table["item_idx"].to_pylist() == list(range(8, 16))
 
 
+@pytest.mark.parametrize(("value", "dtype"), [(np.nan, "float32"), (70_000.0, "float16")])
+def test_what_a_shard_cannot_hold_names_the_item(tmp_path, value, dtype):
+    broken = VECTORS.copy()
+    broken[13, 2] = value
+    with pytest.raises(MolarError, match=f"item 13 holds a NaN, an infinity or a number beyond {dtype}"):
+        write_embeddings(tmp_path, broken, dtype, shard_items=8)
+
+
 def test_the_same_vectors_give_the_same_files(tmp_path):
     assert written(tmp_path / "a").facts == written(tmp_path / "b").facts
 

@@ -155,6 +155,16 @@ def test_nothing_to_learn_is_said(tmp_path):
         train(sequences_of([[0], [1, 2, 3]], 4), tmp_path)
 
 
+def test_nothing_to_validate_on_is_said_before_training(tmp_path):
+    with pytest.raises(MolarError, match="validation has no choice to ask"):
+        train(sequences_of([[0, 1], [1, 2], [2, 0]], 3), tmp_path)
+
+
+def test_a_moment_in_time_is_a_seed(tmp_path):
+    _, state = train(cyclic(10, 6), tmp_path, TRAINING.model_copy(update={"max_epochs": 1}), seed=20240101120000)
+    assert state.epoch == 1
+
+
 def test_users_of_later_parts_alone_are_validated_on_and_not_trained_on(tmp_path):
     sequences = cyclic(30, 12)
     later = sequences_of([sequences.history(u).tolist() for u in range(30)] + [[0, 1, 2, 3]] * 4, 12)

@@ -6,10 +6,12 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from torch.utils.checkpoint import checkpoint
 from transformers import AutoModelForImageTextToText
 
 from pipeline import artifacts
 from pipeline.errors import MolarError
+from pipeline.mirm import trained
 from pipeline.mirm.conditioning import fit as fit_conditioning
 from pipeline.mirm.embed import Encoder
 from pipeline.mirm.folder import load_mirm, save_mirm
@@ -140,6 +142,22 @@ def test_a_step_in_parts_encodes_in_parts(folder):
         shapes = {encoder.shape(item) for item in met(a_batch()).tolist()}
         assert (len(calls) > 2 * len(shapes)) == several  # a part is passed once more with its gradient
         assert several or len(calls) == len(shapes)
+
+
+def test_a_part_encoded_twice_names_the_device_whose_random_state_it_needs(folder, monkeypatch):
+    """torch keeps that of the devices of the tensors that it is given: without one, dropout on a GPU is drawn anew."""
+    given = []
+
+    def spied(function, *arguments, **options):
+        given.append(arguments)
+        return checkpoint(function, *arguments, **options)
+
+    monkeypatch.setattr(trained, "checkpoint", spied)
+    _, source = parts(folder, joint())
+    source.trained(a_batch())
+    device = source.encoder._encoder.device
+    assert given
+    assert all(any(isinstance(a, torch.Tensor) and a.device == device for a in arguments) for arguments in given)
 
 
 def test_the_bank_holds_what_was_encoded_last(folder):

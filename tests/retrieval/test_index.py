@@ -37,6 +37,17 @@ def test_flat_equals_exact(masked, part):
     assert (found_Q == np.where(exact_Q < 50, exact_Q, 400)).all()
 
 
+def test_among_few_candidates_flat_ranks_without_the_index(monkeypatch):
+    users_QD, items_ND, _, seen, _ = _world()
+    few_N = np.arange(400) % 40 == 0
+    searcher = index.Searcher(index.build(items_ND, np.arange(400) != 80, "flat", **SETTINGS), items_ND)
+    monkeypatch.setattr(searcher, "_fetch", None)
+    items_QK, scores_QK = searcher.search(users_QD, 5, seen, few_N)
+    few_N[80] = False  # is not indexed
+    exact_items_QK, exact_scores_QK = top_k(users_QD, items_ND, 5, seen, few_N)
+    assert (items_QK == exact_items_QK).all() and (scores_QK == exact_scores_QK).all()
+
+
 def test_more_asked_than_there_is():
     users_QD, items_ND, *_ = _world(items=300)
     searcher = index.Searcher(index.build(items_ND, np.arange(300) < 5, "flat", **SETTINGS), items_ND)

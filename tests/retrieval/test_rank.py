@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import ndcg_score, top_k_accuracy_score
 
+from pipeline.errors import MolarError
 from pipeline.retrieval import sieve
 from pipeline.retrieval.metrics import ndcg_at, recall_at
 from pipeline.retrieval.rank import (
@@ -178,12 +179,12 @@ def test_the_block_size_moves_no_rank(seed, block):
 
 def test_a_diverged_model_is_refused():
     bad = np.array([[np.nan]], np.float32)
-    with pytest.raises(ValueError, match="diverged"):
+    with pytest.raises(MolarError, match="diverged"):
         target_ranks(bad, np.ones((3, 1), np.float32), np.array([0]))
-    with pytest.raises(ValueError, match="diverged") as error:
+    with pytest.raises(MolarError, match="diverged") as error:
         top_k(np.ones((3, 1), np.float32), bad, 2)
     assert "\n" not in str(error.value)
-    with pytest.raises(ValueError, match="diverged"):
+    with pytest.raises(MolarError, match="diverged"):
         scored_target_ranks(lambda queries: np.array([[1.0, np.nan]]), 2, np.array([0]))
 
 

@@ -72,8 +72,19 @@ def test_asking_a_user_the_same_thing_again_adds_no_certainty():
 
 
 def test_a_user_of_many_queries_weighs_as_many():
-    found = paired_bootstrap(np.array([1.0, 1.0, 1.0, 0.0]), np.zeros(4), np.array([7, 7, 7, 2]), 500)
-    assert (found.mean, found.low, found.high) == (0.75, 0.0, 1.0)
+    ours_Q = np.tile([1.0, 1.0, 1.0, 0.0], 10)
+    users_Q = np.repeat(np.arange(20), [3, 1] * 10)
+    found = paired_bootstrap(ours_Q, np.zeros(40), users_Q, 500)
+    assert found.mean == 0.75 and 0.4 < found.low < 0.75 < found.high < 1
+
+
+def test_a_handful_of_users_is_no_evidence():
+    """Resampled, one user has the same mean each time: an interval of no width, and the least p there is."""
+    ours_Q, theirs_Q = np.random.default_rng(6).random((2, 200))
+    found = paired_bootstrap(ours_Q, theirs_Q, np.zeros(200, int), 2000)
+    assert vars(found) == {"mean": pytest.approx((ours_Q - theirs_Q).mean()), "low": -1.0, "high": 1.0, "p": 1.0}
+    users_Q = np.arange(200) % 5
+    assert paired_bootstrap(ours_Q, theirs_Q, users_Q, 2000).p == sign_flip(ours_Q, theirs_Q, users_Q, 2000)
 
 
 def test_sign_flips_by_hand():

@@ -225,6 +225,9 @@ def test_the_oracle_speaks_the_catalogue_s_language():
     with pytest.raises(MolarError) as error:
         evaluate.oracle_of(truth, of, ["c", "z"])
     assert str(error.value) == "item z is not of the demo world: set evaluate.oracle to false for other data"
+    with pytest.raises(MolarError) as error:
+        evaluate.oracle_of(truth, SimpleNamespace(user_ids=["x", "me"], history=of.history), ["c", "a", "b"])
+    assert str(error.value) == "user me is not of the demo world: set evaluate.oracle to false for other data"
     histories[1] = np.array([1])  # without the first choice: the moments have moved
     with pytest.raises(MolarError) as error:
         evaluate.oracle_of(truth, of, ["c", "a", "b"])

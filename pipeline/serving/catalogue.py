@@ -120,9 +120,14 @@ class Catalogue:
         return chosen_N
 
     def free_id(self, wanted: str | None) -> str:
-        """`wanted`, or the first of `new-1`, `new-2`, ... that no item has. Raises MolarError: `wanted` is taken."""
+        """`wanted`, or the first of `new-1`, `new-2`, ... that no item has.
+
+        Raises MolarError: `wanted` is blank, or taken.
+        """
         if wanted is None:
             return next(name for n in count(1) if (name := f"new-{n}") not in self._number)
+        if not wanted.strip():
+            raise MolarError("add_item: item_id is blank: give it characters, or leave it out for an id like new-1")
         if wanted in self._number:
             raise MolarError(f"add_item: there is an item {wanted!r} already: give the new one another item_id")
         return wanted

@@ -37,6 +37,7 @@ from pipeline.retrieval.rank import top_k
 from pipeline.serving import tables
 from pipeline.serving.catalogue import Catalogue, existing
 from pipeline.serving.content import Content, One, Picture, one_of
+from pipeline.serving.given import attributes_of, text_of
 from pipeline.serving.growing import Found, Growing
 
 
@@ -147,21 +148,22 @@ class Recommender:
         text: str | None = None,
         image: Picture | None = None,
         *,
-        attributes: Mapping[str, str] | None = None,
+        attributes: Mapping[str, object] | None = None,
         item_id: str | None = None,
     ) -> str:
         """Embed a new item as the run embedded its own, in memory alone, and return its id (`new-1`, `new-2`, ...).
 
         `image` is a path, the bytes of a file, or a PIL image (kept as PNG); `attributes` are read in their order, like
-        those of the catalogue. `catalogue.items` says of it: cold, no interactions. The first call loads the encoder
-        and proves it on an item of the catalogue.
-        Raises MolarError: an item that the run's encoder cannot read, a picture that cannot be opened, an id that is
-        taken, models that know items by ID alone.
+        those of the catalogue. Numbers are text to it, None and NaN no value. `catalogue.items` says of it: cold, no
+        interactions. The first call loads the encoder and proves it on an item of the catalogue.
+        Raises MolarError, and then adds nothing: an item that the run's encoder cannot read, a picture that cannot be
+        opened, a value that no text stands for, an id that is taken or empty, models that know items by ID alone.
         """
         tables.refuse_ids_alone(self._dueg)
-        named = self.catalogue.free_id(item_id)
+        named = self.catalogue.free_id(text_of(item_id, "item_id"))
+        title, text = (text_of(value, what) for value, what in ((title, "title"), (text, "text")))
         words = (title.strip() or None if title else None), (text.strip() or None if text else None)
-        item = One(named, *words, attributes or {}, self._content.picture(image))
+        item = One(named, *words, attributes_of(attributes), self._content.picture(image))
         self._content.refuse(item)
         stored = self.catalogue.stored
         proof = int(np.argmax(stored.has_image))

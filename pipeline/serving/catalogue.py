@@ -7,8 +7,8 @@
 
 Columns of `items`: item_id, title, text (strings), cold (bool: no model was trained on it), interactions (int64, of
 training parts alone), picture (bool), then a string column for each attribute, at most MOST_ATTRIBUTES of them, the
-most frequent. An attribute called like a column before it is `attributes.<name>`. A filter is an expression over
-these columns, which Arrow evaluates for all items at once:
+most frequent. An attribute called like a column before it, or like one that answers add (`rank`, `score`), is
+`attributes.<name>`. A filter is an expression over these columns, which Arrow evaluates for all items at once:
 
     import pyarrow.compute as pc
     where = (pc.field("brand") == "alba") & ~pc.field("cold")
@@ -38,6 +38,7 @@ from pipeline.errors import MolarError
 
 MOST_ATTRIBUTES = 64  # columns; a shop of products may have thousands of names, each of a few items
 ROW = "item number"  # the column that a filtered table is told from
+RANK, SCORE = "rank", "score"  # columns of an answer, which no attribute may be called like
 
 
 class Catalogue:
@@ -161,7 +162,9 @@ class Catalogue:
         }
         common = Counter(name for of in attributes for name in of).most_common(MOST_ATTRIBUTES)
         for name, _ in common:
-            column = f"attributes.{name}" if name in (*table, ROW) else name
+            column = name
+            while column in (*table, ROW, RANK, SCORE):
+                column = f"attributes.{column}"
             table[column] = pa.array([of.get(name) for of in attributes], pa.string())
         return pa.table(table | {ROW: pa.array(np.arange(len(self)))})
 

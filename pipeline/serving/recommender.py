@@ -35,7 +35,7 @@ from pipeline.recommender import grid, score_sum
 from pipeline.retrieval import index
 from pipeline.retrieval.rank import top_k
 from pipeline.serving import tables
-from pipeline.serving.catalogue import Catalogue, existing
+from pipeline.serving.catalogue import RANK, SCORE, Catalogue, existing
 from pipeline.serving.content import Content, One, Picture, one_of
 from pipeline.serving.given import attributes_of, text_of
 from pipeline.serving.growing import Found, Growing
@@ -225,7 +225,7 @@ class Recommender:
         real_K = items_K >= 0
         rows = self.catalogue.rows(items_K[real_K].tolist())
         ranks, scores = np.arange(1, len(rows) + 1, dtype=np.int32), scores_K[real_K]
-        return rows.add_column(0, "rank", pa.array(ranks)).add_column(3, "score", pa.array(scores))
+        return rows.add_column(0, RANK, pa.array(ranks)).add_column(3, SCORE, pa.array(scores))
 
 
 def _units(rows_NK: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -102,3 +102,16 @@ def test_a_value_that_no_text_stands_for_is_one_line_and_adds_nothing(recommende
     ):
         assert refusal(lambda given=given: recommender.add_item("x q", **given)).startswith(message)
     assert len(recommender.catalogue) == 4 and recommender.recommend(["a"], 9).equals(before)
+
+
+def test_no_attribute_takes_the_place_of_a_column_of_the_answer(recommender):
+    recommender.add_item("Egg", attributes={"attributes.rank": "egg's", "rank": "last"}, item_id="e")
+    for answer in (recommender.recommend(["b"], 9), recommender.similar("b", 9)):
+        assert len(set(answer.column_names)) == len(answer.column_names)
+        assert answer.column_names[:4] == ["rank", "item_id", "title", "score"]
+        assert answer["rank"].to_pylist() == list(range(1, len(answer) + 1))
+        of = {row["item_id"]: row for row in answer.to_pylist()}
+        assert (of["a"]["attributes.rank"], of["a"]["attributes.score"]) == ("first", "high")
+        assert (of["e"]["attributes.rank"], of["e"]["attributes.attributes.rank"]) == ("last", "egg's")
+    chosen = recommender.recommend(["b"], 9, where=pc.field("attributes.rank") == "first")
+    assert chosen["item_id"].to_pylist() == ["a"]

@@ -35,6 +35,7 @@ from pipeline.catalog import catalogue as stored
 from pipeline.catalog.catalogue import Items, Sequences
 from pipeline.catalog.names import find_items, find_user, near
 from pipeline.errors import MolarError
+from pipeline.serving.given import unwrapped
 
 MOST_ATTRIBUTES = 64  # columns; a shop of products may have thousands of names, each of a few items
 ROW = "item number"  # the column that a filtered table is told from
@@ -74,13 +75,20 @@ class Catalogue:
         return [self.item_ids[number] for number in find_items(self, names).tolist()]
 
     def numbers(self, ids: Iterable[str], what: str) -> NDArray[np.int32]:
-        """Numbers (L,) int32 of item ids, in their order. Raises MolarError, which opens with `what`: an unknown id."""
-        if isinstance(ids, str):
-            raise MolarError(f"{what} = {ids!r}: should be a list of item ids, such as [{ids!r}]")
+        """Numbers (L,) int32 of item ids, in their order: a list of them, or a column of an answer or a data frame.
+
+        Raises MolarError, which opens with `what`: no list, an unknown id.
+        """
+        single = unwrapped(ids)
+        if isinstance(single, str):
+            raise MolarError(f"{what} = {single!r}: should be a list of item ids, such as [{single!r}]")
+        if not isinstance(ids, Iterable) or getattr(ids, "ndim", 1) != 1:
+            raise MolarError(f"{what} is of the type {type(ids).__name__}: should be a list of item ids, or a column")
         found = []
-        for item_id in ids:
-            if item_id not in self._number:
-                raise MolarError(f"{what}: no item has the id {item_id!r}{near(str(item_id), self.item_ids)}")
+        for item_id in map(unwrapped, ids):
+            if not isinstance(item_id, str) or item_id not in self._number:
+                shown = repr(item_id).splitlines()[0]  # an array's goes on and on
+                raise MolarError(f"{what}: no item has the id {shown}{near(str(item_id), self.item_ids)}")
             found.append(self._number[item_id])
         return np.array(found, np.int32)
 

@@ -115,3 +115,10 @@ def test_no_attribute_takes_the_place_of_a_column_of_the_answer(recommender):
         assert (of["e"]["attributes.rank"], of["e"]["attributes.attributes.rank"]) == ("last", "egg's")
     chosen = recommender.recommend(["b"], 9, where=pc.field("attributes.rank") == "first")
     assert chosen["item_id"].to_pylist() == ["a"]
+
+
+def test_what_an_answer_lists_may_be_asked_with_again(recommender):
+    ids = recommender.recommend(["a"], 9)["item_id"]
+    assert recommender.recommend(ids, 9).equals(recommender.recommend(ids.to_pylist(), 9))
+    assert recommender.recommend(ids, 9, exclude=ids[:3])["item_id"].to_pylist() == ids[3:].to_pylist()
+    assert recommender.similar(ids[0], 9).equals(recommender.similar(ids[0].as_py(), 9))

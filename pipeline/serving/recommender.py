@@ -15,6 +15,7 @@ holds nothing else there is no sum.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from os import PathLike
@@ -235,9 +236,14 @@ def _units(rows_NK: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _positive(k: int) -> int:
-    if k < 1:
-        raise MolarError(f"k = {k}: should be at least 1")
-    return k
+    """A whole number of any library as Python's own, which FAISS insists on."""
+    try:
+        depth = operator.index(k)
+    except TypeError:
+        raise MolarError(f"k = {k!r}: should be a whole number") from None
+    if depth < 1:
+        raise MolarError(f"k = {depth}: should be at least 1")
+    return depth
 
 
 def _of_one_catalogue(counts: Mapping[str, int], wanted: int, data: Path) -> None:

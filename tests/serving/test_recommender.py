@@ -122,3 +122,20 @@ def test_what_an_answer_lists_may_be_asked_with_again(recommender):
     assert recommender.recommend(ids, 9).equals(recommender.recommend(ids.to_pylist(), 9))
     assert recommender.recommend(ids, 9, exclude=ids[:3])["item_id"].to_pylist() == ids[3:].to_pylist()
     assert recommender.similar(ids[0], 9).equals(recommender.similar(ids[0].as_py(), 9))
+
+
+def test_k_is_a_whole_number_of_any_library(recommender, monkeypatch):
+    asked = []
+    search = recommender._searcher.search
+    monkeypatch.setattr(recommender._searcher, "search", lambda users, k, *of: asked.append(k) or search(users, k, *of))
+    answers = {
+        "recommend": lambda k: recommender.recommend(["a"], k),
+        "similar": lambda k: recommender.similar("a", k),
+        "search": lambda k: recommender.search([np.array([0])], k=k)[0][0],
+    }
+    for answer in answers.values():
+        assert len(answer(np.int64(3))) == len(answer(3)) == 3
+        for wrong in (2.5, "5", None):
+            assert refusal(lambda answer=answer, k=wrong: answer(k)) == f"k = {wrong!r}: should be a whole number"
+        assert refusal(lambda answer=answer: answer(np.int32(0))) == "k = 0: should be at least 1"
+    assert {type(k) for k in asked} == {int}, "FAISS takes no other"

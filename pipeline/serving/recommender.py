@@ -65,14 +65,15 @@ class Recommender:
     def load(
         cls, folder: str | PathLike[str] = "data", *, catalogue: Catalogue | None = None, on: str | None = None
     ) -> Recommender:
-        """The run in that `data` folder, with params.yaml beside it; `on` is a device (None: as params.yaml says).
+        """The run in that `data` folder, with params.yaml beside it; `on` is cpu, cuda, cuda:N or None: params.yaml's.
 
-        Raises MolarError: no such folder, a stage that has not run or whose files are damaged, parts of different runs.
+        Raises MolarError: no such folder, a stage that has not run or whose files are damaged, parts of different runs,
+        a device that is not there.
         """
         data = existing(folder)
         asked_in = data.parent / "params.yaml"
         asked = params.load_params(asked_in)
-        where = on or str(device.pick(params.load_runtime(asked_in)))
+        where = str(device.pick(params.load_runtime(asked_in)) if on is None else device.named(on, "on"))
         found = catalogue or Catalogue.open(data)
         catalogue = Catalogue(found.stored, found.sequences)  # one of its own, which `add_item` may change
         index_of = artifacts.read(data / "index", "build_index")

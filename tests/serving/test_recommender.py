@@ -1,6 +1,7 @@
 """What callers may give `Recommender`, over a shop of four items and an untrained model: no run is needed for that."""
 
 import decimal
+import shutil
 
 import numpy as np
 import pyarrow as pa
@@ -139,3 +140,8 @@ def test_k_is_a_whole_number_of_any_library(recommender, monkeypatch):
             assert refusal(lambda answer=answer, k=wrong: answer(k)) == f"k = {wrong!r}: should be a whole number"
         assert refusal(lambda answer=answer: answer(np.int32(0))) == "k = 0: should be at least 1"
     assert {type(k) for k in asked} == {int}, "FAISS takes no other"
+
+
+def test_a_device_that_is_not_there_is_refused_before_anything_is_read(data):
+    shutil.copy(ROOT / "params.yaml", data.parent)
+    assert refusal(lambda: Recommender.load(data, on="gpu")) == "on = 'gpu': should be cpu, cuda or cuda:N"

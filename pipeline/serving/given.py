@@ -6,9 +6,11 @@ number becomes the text that `ingest` would have made of it in a Parquet table (
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import ArrayLike, NDArray
 
 from pipeline.catalog.sources.plain import readable
 from pipeline.errors import MolarError
@@ -59,3 +61,27 @@ def attributes_of(attributes: Mapping[str, object] | None) -> dict[str, str]:
         if text:
             found[name] = text
     return found
+
+
+def histories_of(histories: Sequence[ArrayLike], num_items: int) -> list[NDArray[np.int32]]:
+    """Each history (L,) as item numbers in int32, from whole numbers of any width, in lists or arrays.
+
+    Raises MolarError: an empty history, or a number that no item has (-1 is none, though numpy would take the last).
+    """
+    found = []
+    for row, history in enumerate(histories):
+        numbers_L = np.asarray(history)
+        refuse_empty(numbers_L, f"history {row}")
+        if numbers_L.ndim != 1 or numbers_L.dtype.kind not in "iu":
+            raise MolarError(f"history {row} should be a list of item numbers: `recommend` takes ids")
+        out_L = numbers_L[(numbers_L < 0) | (numbers_L >= num_items)]
+        if len(out_L):
+            raise MolarError(f"history {row}: no item has the number {out_L[0]}, there are 0 to {num_items - 1}")
+        found.append(numbers_L.astype(np.int32, copy=False))
+    return found
+
+
+def refuse_empty(history: NDArray[np.integer], what: str) -> None:
+    """Raise MolarError, which opens with `what`: there is no item in it."""
+    if not history.size:
+        raise MolarError(f"{what} is empty, and nothing follows from nothing: give at least one item")

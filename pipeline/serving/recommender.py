@@ -38,7 +38,7 @@ from pipeline.retrieval.rank import top_k
 from pipeline.serving import tables
 from pipeline.serving.catalogue import RANK, SCORE, Catalogue, existing
 from pipeline.serving.content import Content, One, Picture, one_of
-from pipeline.serving.given import attributes_of, text_of
+from pipeline.serving.given import attributes_of, histories_of, refuse_empty, text_of
 from pipeline.serving.growing import Found, Growing
 
 
@@ -191,8 +191,10 @@ class Recommender:
         """`recommend` for many histories at once, all of it in numbers: items of the catalogue, rows of its users.
 
         Returns items (Q, k) int32 and scores (Q, k) float32, best first, -1 and -inf where fewer are left.
+        Raises MolarError: an empty history, a number that no item has.
         """
         depth, listed = _positive(k), not self.mask_seen if seen is None else seen
+        histories = histories_of(histories, len(self.catalogue))
         users_QD = self._served.user_vectors(histories, users)
         return self._searcher.search(users_QD, depth, None if listed else histories, candidates_N)
 
@@ -208,8 +210,7 @@ class Recommender:
 
     def _history(self, history: Iterable[str]) -> NDArray[np.int32]:
         numbers_L = self.catalogue.numbers(history, "history")
-        if not len(numbers_L):
-            raise MolarError("history is empty, and nothing follows from nothing: give at least one item id")
+        refuse_empty(numbers_L, "history")
         return numbers_L
 
     def _rows(self, user: str | None) -> NDArray[np.int32] | None:

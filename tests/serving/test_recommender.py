@@ -145,3 +145,22 @@ def test_k_is_a_whole_number_of_any_library(recommender, monkeypatch):
 def test_a_device_that_is_not_there_is_refused_before_anything_is_read(data):
     shutil.copy(ROOT / "params.yaml", data.parent)
     assert refusal(lambda: Recommender.load(data, on="gpu")) == "on = 'gpu': should be cpu, cuda or cuda:N"
+
+
+def test_histories_in_numbers_are_of_items_that_there_are(recommender):
+    items_QK, scores_QK = recommender.search([[0], np.array([3, 1], np.int64)], k=4)
+    assert items_QK.tolist()[1] == recommender.search([np.array([3, 1], np.int32)], k=4)[0][0].tolist()
+    assert items_QK.shape == scores_QK.shape == (2, 4)
+    of = "there are 0 to 3"
+    for given, message in (
+        ([0, -1], f"history 1: no item has the number -1, {of}"),
+        ([2, 99999, 4], f"history 1: no item has the number 99999, {of}"),
+        ([], "history 1 is empty, and nothing follows from nothing: give at least one item"),
+        (["a"], "history 1 should be a list of item numbers: `recommend` takes ids"),
+        ([0.5], "history 1 should be a list of item numbers: `recommend` takes ids"),
+        (2, "history 1 should be a list of item numbers: `recommend` takes ids"),
+    ):
+        assert refusal(lambda given=given: recommender.search([[0], given])) == message
+    assert refusal(lambda: recommender.recommend([])).startswith("history is empty, and nothing follows from nothing")
+    recommender.add_item("Egg")
+    assert recommender.search([[4]], k=2)[0].shape == (1, 2)

@@ -13,6 +13,23 @@ from pipeline.errors import MolarError
 from pipeline.params import Runtime
 
 
+def named(name: str, what: str) -> torch.device:
+    """The device that torch calls so: cpu, cuda or cuda:N, for a caller who names one himself.
+
+    Raises MolarError, which opens with `what` and the name: there is no such device, or none here.
+    """
+    try:
+        device = torch.device(name)
+        if device.type not in ("cpu", "cuda"):
+            raise ValueError  # torch knows more kinds than this project was ever run on
+    except (RuntimeError, TypeError, ValueError):
+        raise MolarError(f"{what} = {name!r}: should be cpu, cuda or cuda:N") from None
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if device.type == "cuda" and (device.index or 0) >= gpus:
+        raise MolarError(f"{what} = {name!r}, but torch sees {gpus or 'no'} GPU{'s' * (gpus > 1)} here: set it to cpu")
+    return device
+
+
 def pick(runtime: Runtime) -> torch.device:
     """The device to compute on, torch's CPU threads set; of several processes each has a GPU of its own.
 

@@ -39,12 +39,16 @@ def main(
     from pipeline.recommender.evaluation import lists
     from pipeline.report import recommendation, results
     from pipeline.report.page import page
+    from pipeline.report.place import check_place
     from pipeline.serving import Catalogue, Recommender
 
     if [user is not None, bool(history), all_users is not None].count(True) != 1:
         raise MolarError("say whom to recommend for: a user id, --history with titles or ids, or --all FILE.parquet")
     if html is not None and all_users is not None:
         raise MolarError("--html shows one list: give a user id or --history with it, not --all")
+    for path in (html, all_users):
+        if path is not None:
+            check_place(path)
     catalogue = Catalogue.open(DATA)
     items, sequences = catalogue.stored, catalogue.sequences
     row = None  # of the user; a history in its place is nobody's

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from io import StringIO
 from statistics import mean
 from typing import Literal
@@ -21,7 +22,13 @@ PLACES = 6  # decimals in CSV
 WIDEST = 200  # a table takes what it needs; nothing of it is cut off
 STYLES = {0: "", 1: "bold", 2: "underline"}
 MARKS = {0: " ", 1: "¹", 2: "²"}  # where there is no bold type
-LATEX = {"&": r"\&", "%": r"\%", "_": r"\_", "#": r"\#", "±": r"$\pm$", "…": r" to ", "~": r"\textasciitilde{}"}
+MINUS = re.compile(r"(?<![^\s…])-(?=[.\d])")  # before a figure; any other is a hyphen
+LATEX = {letter: f"\\{letter}" for letter in "&%_#${}"} | {
+    "\\": r"\textbackslash{}", "^": r"\textasciicircum{}", "~": r"\textasciitilde{}", "|": r"\textbar{}",
+    "<": "$<$", ">": "$>$",  # as text the usual fonts print ¡ and ¿
+    "−": "$-$", "±": r"$\pm$", "…": " to ",
+    "[": "{[}", "*": "{*}",  # which the \\ of the row before would take for its own
+}  # fmt: skip
 
 
 def written(found: Figures, format: Format, buckets: bool) -> str:
@@ -57,18 +64,21 @@ def _terminal(sheet: Sheet) -> str:
 
 
 def _markdown(sheet: Sheet) -> str:
+    def escaped(text: str) -> str:
+        return text.replace("|", "\\|")
+
     def cell(cell: Cell) -> str:
-        text = cell.text.replace("|", "\\|")
+        text = escaped(cell.text)
         return {0: text, 1: f"**{text}**", 2: f"<u>{text}</u>"}[cell.place]
 
-    head = [f"| {' | '.join(sheet.columns)} |", f"|---|{'---:|' * (len(sheet.columns) - 1)}"]
+    head = [f"| {' | '.join(map(escaped, sheet.columns))} |", f"|---|{'---:|' * (len(sheet.columns) - 1)}"]
     lines = [f"| {' | '.join(map(cell, row))} |" for row in sheet.rows]
     return "\n".join([f"**{sheet.title}**", "", *head, *lines])
 
 
 def _latex(sheet: Sheet) -> str:
     def escaped(text: str) -> str:
-        return "".join(LATEX.get(letter, letter) for letter in text)
+        return "".join(LATEX.get(letter, letter) for letter in MINUS.sub("−", text))
 
     def cell(cell: Cell) -> str:
         text = escaped(cell.text)

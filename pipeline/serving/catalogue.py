@@ -7,8 +7,8 @@
 
 Columns of `items`: item_id, title, text (strings), cold (bool: no model was trained on it), interactions (int64, of
 training parts alone), picture (bool), then a string column for each attribute, at most MOST_ATTRIBUTES of them, the
-most frequent. An attribute called like a column before it is `attributes.<name>`. A filter is an expression over
-these columns, which Arrow evaluates for all items at once:
+most frequent. An attribute called like a column before it, or like one that answers add (`rank`, `score`), is
+`attributes.<name>`. A filter is an expression over these columns, which Arrow evaluates for all items at once:
 
     import pyarrow.compute as pc
     where = (pc.field("brand") == "alba") & ~pc.field("cold")
@@ -35,9 +35,11 @@ from pipeline.catalog import catalogue as stored
 from pipeline.catalog.catalogue import Items, Sequences
 from pipeline.catalog.names import find_items, find_user, near
 from pipeline.errors import MolarError
+from pipeline.serving.given import unwrapped
 
 MOST_ATTRIBUTES = 64  # columns; a shop of products may have thousands of names, each of a few items
 ROW = "item number"  # the column that a filtered table is told from
+RANK, SCORE = "rank", "score"  # columns of an answer, which no attribute may be called like
 
 
 class Catalogue:
@@ -73,13 +75,20 @@ class Catalogue:
         return [self.item_ids[number] for number in find_items(self, names).tolist()]
 
     def numbers(self, ids: Iterable[str], what: str) -> NDArray[np.int32]:
-        """Numbers (L,) int32 of item ids, in their order. Raises MolarError, which opens with `what`: an unknown id."""
-        if isinstance(ids, str):
-            raise MolarError(f"{what} = {ids!r}: should be a list of item ids, such as [{ids!r}]")
+        """Numbers (L,) int32 of item ids, in their order: a list of them, or a column of an answer or a data frame.
+
+        Raises MolarError, which opens with `what`: no list, an unknown id.
+        """
+        single = unwrapped(ids)
+        if isinstance(single, str):
+            raise MolarError(f"{what} = {single!r}: should be a list of item ids, such as [{single!r}]")
+        if not isinstance(ids, Iterable) or getattr(ids, "ndim", 1) != 1:
+            raise MolarError(f"{what} is of the type {type(ids).__name__}: should be a list of item ids, or a column")
         found = []
-        for item_id in ids:
-            if item_id not in self._number:
-                raise MolarError(f"{what}: no item has the id {item_id!r}{near(str(item_id), self.item_ids)}")
+        for item_id in map(unwrapped, ids):
+            if not isinstance(item_id, str) or item_id not in self._number:
+                shown = repr(item_id).splitlines()[0]  # an array's goes on and on
+                raise MolarError(f"{what}: no item has the id {shown}{near(str(item_id), self.item_ids)}")
             found.append(self._number[item_id])
         return np.array(found, np.int32)
 
@@ -120,9 +129,14 @@ class Catalogue:
         return chosen_N
 
     def free_id(self, wanted: str | None) -> str:
-        """`wanted`, or the first of `new-1`, `new-2`, ... that no item has. Raises MolarError: `wanted` is taken."""
+        """`wanted`, or the first of `new-1`, `new-2`, ... that no item has.
+
+        Raises MolarError: `wanted` is blank, or taken.
+        """
         if wanted is None:
             return next(name for n in count(1) if (name := f"new-{n}") not in self._number)
+        if not wanted.strip():
+            raise MolarError("add_item: item_id is blank: give it characters, or leave it out for an id like new-1")
         if wanted in self._number:
             raise MolarError(f"add_item: there is an item {wanted!r} already: give the new one another item_id")
         return wanted
@@ -156,7 +170,9 @@ class Catalogue:
         }
         common = Counter(name for of in attributes for name in of).most_common(MOST_ATTRIBUTES)
         for name, _ in common:
-            column = f"attributes.{name}" if name in (*table, ROW) else name
+            column = name
+            while column in (*table, ROW, RANK, SCORE):
+                column = f"attributes.{column}"
             table[column] = pa.array([of.get(name) for of in attributes], pa.string())
         return pa.table(table | {ROW: pa.array(np.arange(len(self)))})
 

@@ -10,8 +10,10 @@ the stored one, so that a params.yaml edited since, or another model, is refused
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Mapping
 from functools import cached_property
+from os import PathLike
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +35,7 @@ from pipeline.params.embed_items import EmbedItems
 from pipeline.params.ingest import Ingest
 
 Picture = str | Path | bytes | Image.Image
+PICTURES = "a path, bytes, a PIL image or None"
 
 
 class One(Items):
@@ -60,8 +63,11 @@ class Content:
         self._proved = False
 
     def picture(self, given: Picture | None) -> bytes | None:
-        """A picture as `ingest` would have kept it. Raises MolarError: it cannot be opened or used."""
-        if given is None:
+        """A picture as `ingest` would have kept it; NaN, the gap of a data frame, is none.
+
+        Raises MolarError: it cannot be opened or used.
+        """
+        if given is None or (isinstance(given, float) and math.isnan(given)):
             return None
         source: Path | bytes
         if isinstance(given, Image.Image):
@@ -70,10 +76,12 @@ class Content:
             source, name = buffer.getvalue(), "the picture given"
         elif isinstance(given, bytes):
             source, name = given, f"the picture given ({len(given):,} bytes)"
-        else:
+        elif isinstance(given, str | PathLike):
             source, name = Path(given), str(given)
             if not source.is_file():
-                raise MolarError(f"add_item: there is no picture file {name}: give a path, bytes, a PIL image or None")
+                raise MolarError(f"add_item: there is no picture file {name}: give {PICTURES}")
+        else:
+            raise MolarError(f"add_item: image is of the type {type(given).__name__}: give {PICTURES}")
         try:
             if isinstance(source, bytes) and len(source) > MAX_BYTES:
                 raise UnusableImageError(f"it is above {MAX_BYTES // 1_000_000} MB")

@@ -15,6 +15,7 @@ holds nothing else there is no sum.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from os import PathLike
@@ -35,8 +36,9 @@ from pipeline.recommender import grid, score_sum
 from pipeline.retrieval import index
 from pipeline.retrieval.rank import top_k
 from pipeline.serving import tables
-from pipeline.serving.catalogue import Catalogue, existing
+from pipeline.serving.catalogue import RANK, SCORE, Catalogue, existing
 from pipeline.serving.content import Content, One, Picture, one_of
+from pipeline.serving.given import attributes_of, histories_of, refuse_empty, text_of
 from pipeline.serving.growing import Found, Growing
 
 
@@ -63,14 +65,15 @@ class Recommender:
     def load(
         cls, folder: str | PathLike[str] = "data", *, catalogue: Catalogue | None = None, on: str | None = None
     ) -> Recommender:
-        """The run in that `data` folder, with params.yaml beside it; `on` is a device (None: as params.yaml says).
+        """The run in that `data` folder, with params.yaml beside it; `on` is cpu, cuda, cuda:N or None: params.yaml's.
 
-        Raises MolarError: no such folder, a stage that has not run or whose files are damaged, parts of different runs.
+        Raises MolarError: no such folder, a stage that has not run or whose files are damaged, parts of different runs,
+        a device that is not there.
         """
         data = existing(folder)
         asked_in = data.parent / "params.yaml"
         asked = params.load_params(asked_in)
-        where = on or str(device.pick(params.load_runtime(asked_in)))
+        where = str(device.pick(params.load_runtime(asked_in)) if on is None else device.named(on, "on"))
         found = catalogue or Catalogue.open(data)
         catalogue = Catalogue(found.stored, found.sequences)  # one of its own, which `add_item` may change
         index_of = artifacts.read(data / "index", "build_index")
@@ -147,21 +150,22 @@ class Recommender:
         text: str | None = None,
         image: Picture | None = None,
         *,
-        attributes: Mapping[str, str] | None = None,
+        attributes: Mapping[str, object] | None = None,
         item_id: str | None = None,
     ) -> str:
         """Embed a new item as the run embedded its own, in memory alone, and return its id (`new-1`, `new-2`, ...).
 
         `image` is a path, the bytes of a file, or a PIL image (kept as PNG); `attributes` are read in their order, like
-        those of the catalogue. `catalogue.items` says of it: cold, no interactions. The first call loads the encoder
-        and proves it on an item of the catalogue.
-        Raises MolarError: an item that the run's encoder cannot read, a picture that cannot be opened, an id that is
-        taken, models that know items by ID alone.
+        those of the catalogue. Numbers are text to it, None and NaN no value. `catalogue.items` says of it: cold, no
+        interactions. The first call loads the encoder and proves it on an item of the catalogue.
+        Raises MolarError, and then adds nothing: an item that the run's encoder cannot read, a picture that cannot be
+        opened, a value that no text stands for, an id that is taken or empty, models that know items by ID alone.
         """
         tables.refuse_ids_alone(self._dueg)
-        named = self.catalogue.free_id(item_id)
+        named = self.catalogue.free_id(text_of(item_id, "item_id"))
+        title, text = (text_of(value, what) for value, what in ((title, "title"), (text, "text")))
         words = (title.strip() or None if title else None), (text.strip() or None if text else None)
-        item = One(named, *words, attributes or {}, self._content.picture(image))
+        item = One(named, *words, attributes_of(attributes), self._content.picture(image))
         self._content.refuse(item)
         stored = self.catalogue.stored
         proof = int(np.argmax(stored.has_image))
@@ -187,8 +191,10 @@ class Recommender:
         """`recommend` for many histories at once, all of it in numbers: items of the catalogue, rows of its users.
 
         Returns items (Q, k) int32 and scores (Q, k) float32, best first, -1 and -inf where fewer are left.
+        Raises MolarError: an empty history, a number that no item has.
         """
         depth, listed = _positive(k), not self.mask_seen if seen is None else seen
+        histories = histories_of(histories, len(self.catalogue))
         users_QD = self._served.user_vectors(histories, users)
         return self._searcher.search(users_QD, depth, None if listed else histories, candidates_N)
 
@@ -204,8 +210,7 @@ class Recommender:
 
     def _history(self, history: Iterable[str]) -> NDArray[np.int32]:
         numbers_L = self.catalogue.numbers(history, "history")
-        if not len(numbers_L):
-            raise MolarError("history is empty, and nothing follows from nothing: give at least one item id")
+        refuse_empty(numbers_L, "history")
         return numbers_L
 
     def _rows(self, user: str | None) -> NDArray[np.int32] | None:
@@ -223,7 +228,7 @@ class Recommender:
         real_K = items_K >= 0
         rows = self.catalogue.rows(items_K[real_K].tolist())
         ranks, scores = np.arange(1, len(rows) + 1, dtype=np.int32), scores_K[real_K]
-        return rows.add_column(0, "rank", pa.array(ranks)).add_column(3, "score", pa.array(scores))
+        return rows.add_column(0, RANK, pa.array(ranks)).add_column(3, SCORE, pa.array(scores))
 
 
 def _units(rows_NK: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -233,9 +238,14 @@ def _units(rows_NK: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _positive(k: int) -> int:
-    if k < 1:
-        raise MolarError(f"k = {k}: should be at least 1")
-    return k
+    """A whole number of any library as Python's own, which FAISS insists on."""
+    try:
+        depth = operator.index(k)
+    except TypeError:
+        raise MolarError(f"k = {k!r}: should be a whole number") from None
+    if depth < 1:
+        raise MolarError(f"k = {depth}: should be at least 1")
+    return depth
 
 
 def _of_one_catalogue(counts: Mapping[str, int], wanted: int, data: Path) -> None:

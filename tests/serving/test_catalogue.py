@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
@@ -56,6 +57,14 @@ def test_the_table_of_items_has_a_column_for_each_attribute(catalogue):
     assert catalogue.rows([2, 0])["item_id"].to_pylist() == ["c", "a"]
 
 
+@pytest.mark.parametrize("of", [list, pa.array, lambda ids: pa.chunked_array([[one] for one in ids]), np.array])
+def test_ids_may_stand_in_a_column(catalogue, of):
+    ids = of(["c", "a"])
+    assert catalogue.numbers(ids, "history").tolist() == [2, 0]
+    assert catalogue.numbers([ids[0]], "similar").tolist() == [2]
+    assert catalogue.numbers(pa.array(["a", "b"]).dictionary_encode(), "exclude").tolist() == [0, 1]
+
+
 def test_an_expression_chooses_items_and_null_is_no(catalogue):
     assert catalogue.where(pc.field("brand") == "Potter").tolist() == [False, False, True, False]
     assert catalogue.where((pc.field("brand") != "Potter") | pc.field("cold")).tolist() == [True, False, False, True]
@@ -89,6 +98,16 @@ def test_mistakes_are_one_line(catalogue, tmp_path):
     assert refusal(lambda: catalogue.numbers([318], "history")) == (
         "history: no item has the id 318: nothing is spelled like it"
     )
+    whole = catalogue.items  # not a column of it
+    assert refusal(lambda: catalogue.numbers(whole, "history")) == (
+        "history is of the type Table: should be a list of item ids, or a column"
+    )
+    assert refusal(lambda: catalogue.numbers(5, "history")).startswith("history is of the type int")
+    assert refusal(lambda: catalogue.numbers(np.array([["a"]]), "history")).startswith("history is of the type ndarray")
+    assert refusal(lambda: catalogue.numbers(whole["title"], "history")) == (
+        "history: no item has the id 'Apple': nothing is spelled like it"
+    )
+    assert refusal(lambda: catalogue.image(whole["item_id"])).startswith("image: no item has the id <pyarrow.lib.Chunk")
     assert refusal(lambda: catalogue.free_id("a")).startswith("add_item: there is an item 'a' already")
     assert "should be a pyarrow expression" in refusal(lambda: catalogue.where("brand == 'x'"))
     unknown = refusal(lambda: catalogue.where(pc.field("colour") == "red"))

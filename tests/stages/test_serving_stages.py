@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from functools import partial
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -201,10 +202,13 @@ def test_recommend_serves_users_histories_and_everyone(shop, capsys):
     [
         ({}, "say whom to recommend for: a user id, --history with titles or ids, or --all FILE.parquet"),
         ({"user": "nobody"}, "no user 'nobody': nothing is spelled like it"),
+        ({"user": "u003", "html": Path("no/x.html")}, "no/x.html cannot be written: there is no folder no"),
+        ({"user": "u003", "html": Path("data")}, "data cannot be written: it is a folder, name a file in it"),
+        ({"all_users": Path("no/x.parquet")}, "no/x.parquet cannot be written: there is no folder no"),
         ({"history": ["Thing 333"]}, "no item has the id or title 'Thing 333': did you mean"),
     ],
 )
-def test_recommend_says_what_is_wrong_in_one_line(shop, capsys, arguments, message):
+def test_recommend_says_what_is_wrong_in_one_line_before_a_model_is_loaded(shop, capsys, arguments, message):
     with pytest.raises(SystemExit):
         recommend.main(**arguments)
     assert f"error: {message}" in capsys.readouterr().err

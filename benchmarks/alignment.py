@@ -47,6 +47,11 @@ VARIANTS: dict[str, dict[str, object]] = {
     "scores, subspace 32, every position": aligned(1.0, kind="scores", temperature=1.0, positions="all", subspace=32),
     "ID + content, alpha 0": ID_AND_CONTENT | aligned(0.0),
     "ID + content, infonce": ID_AND_CONTENT,
+    "ID + content, infonce, alpha .3": ID_AND_CONTENT | aligned(0.3),
+    "ID + content, infonce, every position": ID_AND_CONTENT | aligned(1.0, positions="all"),
+    "ID + content, infonce, subspace 32": ID_AND_CONTENT | aligned(1.0, subspace=32),
+    "ID + content, scores, every position": ID_AND_CONTENT
+    | aligned(1.0, kind="scores", temperature=1.0, positions="all"),
 }
 EVERY: dict[str, object] = {"evaluate.ceiling": 0}  # the same for all: evaluated once, in the demo's own run
 

@@ -14,7 +14,7 @@ from pipeline.params import Runtime
 
 
 def named(name: str, what: str) -> torch.device:
-    """The device that torch calls so: cpu, cuda or cuda:N, for a caller who names one himself.
+    """The device that torch calls so: cpu, cuda or cuda:N, for callers who name one themselves.
 
     Raises MolarError, which opens with `what` and the name: there is no such device, or none here.
     """

@@ -21,12 +21,16 @@ class Named(Protocol):
     titles: list[str | None]
 
 
-def find_user(user_ids: Sequence[str], wanted: str) -> int:
-    """The user's row. Raises MolarError with near matches."""
+def find_user(user_ids: Sequence[str], wanted: object) -> int:
+    """The user's row; an id that is no string, a number or a scalar of Arrow's, is taken by its text.
+
+    Raises MolarError with near matches.
+    """
+    name = str(wanted)
     try:
-        return list(user_ids).index(wanted)
+        return list(user_ids).index(name)
     except ValueError:
-        raise MolarError(f"no user {wanted!r}{near(wanted, user_ids)}") from None
+        raise MolarError(f"no user {name!r}{near(name, user_ids)}") from None
 
 
 def find_items(items: Named, wanted: Sequence[str]) -> NDArray[np.int32]:

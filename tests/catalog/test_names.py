@@ -37,6 +37,7 @@ def test_unknown_or_shared_titles_are_one_line(wanted, message):
 
 def test_unknown_user_is_one_line():
     assert find_user(["u1", "u2"], "u2") == 1
+    assert find_user(["1", "2"], 2) == 1
     with pytest.raises(MolarError) as error:
         find_user(["user-1", "other"], "usr-1")
     assert str(error.value) == "no user 'usr-1': did you mean 'user-1'?"

@@ -18,3 +18,8 @@ def test_what_cannot_be_written_is_one_line(tmp_path: Path, monkeypatch: pytest.
     assert not list(tmp_path.rglob("*.html")), "nothing is touched"
     assert refusal(lambda: check_place(Path("no/m.html"))) == "no/m.html cannot be written: there is no folder no"
     assert refusal(lambda: check_place(Path("pages"))) == ("pages cannot be written: it is a folder, name a file in it")
+    monkeypatch.setattr("os.access", lambda path, mode: path != Path("pages"))
+    check_place(Path("new.html"))
+    assert refusal(lambda: check_place(Path("pages/new.html"))) == (
+        "pages/new.html cannot be written: this user may not write there"
+    )

@@ -39,7 +39,7 @@ def run(name: str, data: str | None, seeds: Sequence[int], only: Sequence[str] =
     data = data or next(iter(table.data))
     points = points_of(name, table, committed, data, seeds, only)
     points = _with_checkpoints(points, table, committed.root, keep_going)
-    for path in committed.changed():
+    for path in committed.changed(point.values for point in points):
         say(f"mind: {path} has changes that are not committed; rows are computed from commit {committed.sha[:10]}")
     runs: dict[str, Point] = {}  # of several points with one address the first
     for point in points:

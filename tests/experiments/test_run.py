@@ -23,7 +23,7 @@ from pipeline.experiments.points import points_of
 from pipeline.experiments.records import FOLDER
 from pipeline.experiments.table import load_table
 
-from .toy import Toy
+from .toy import Toy, made
 
 Ran = tuple[Toy, list[str], list[str]]
 
@@ -217,12 +217,28 @@ def test_other_code_is_another_result_and_other_words_are_not(ran: Ran, monkeypa
         original = Path(path).read_text() if Path(path).exists() else ""
         Path(path).write_text(original + "# more\n")
         assert addresses() == before, "what is not committed is not measured"
-        assert Committed(toy.root).changed() == ([] if same else [path])
+        assert Committed(toy.root).changed([params_of(toy.root)]) == ([] if same else [path])
         toy.git("add", path)
         toy.git("commit", "-qm", "more")
         assert (addresses() == before) == same
     toy.git("reset", "-q", "--hard", "HEAD~2")
     assert addresses() == before
+
+
+def test_raw_data_that_is_not_committed_is_named(tmp_path: Path) -> None:
+    toy = made(tmp_path / "checkout", dvc=False)
+    raw, other = (toy.root / "data/raw" / name for name in ("demo.dvc", "other.dvc"))
+    for path in (raw, other):
+        path.write_text("outs: []\n")
+        toy.git("add", "-f", str(path))
+    toy.git("commit", "-qm", "raw data")
+    params = params_of(toy.root)
+    assert Committed(toy.root).changed([params]) == []
+    for path in (raw, other, toy.root / "data/raw/demo/interactions.csv"):
+        path.write_text("others\n")
+    assert Committed(toy.root).changed([params]) == ["data/raw/demo.dvc"]
+    params["ingest"]["path"] = "data/raw/other"
+    assert Committed(toy.root).changed([params]) == ["data/raw/other.dvc"]
 
 
 def test_two_runs_in_one_checkout_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from pipeline.errors import MolarError
 from pipeline.experiments import parcel, records
-from pipeline.experiments.committed import Committed
+from pipeline.experiments.committed import Committed, WorkingTree
 from pipeline.experiments.licence import held_back
 from pipeline.experiments.parcel import Parcel
 from pipeline.experiments.points import MOST_SEEDS, Point, points_of
@@ -137,7 +137,7 @@ class _Asked:
 
 def _read(points: Sequence[Point], committed: Committed) -> tuple[dict[str, Parcel], list[str]]:
     """The records of this checkout by address, and what is wrong with the damaged ones."""
-    found, problems = {}, []
+    found, problems, tree = {}, [], WorkingTree(committed.root)
     for point in points:
         folder = records.find(committed.root, point.address)
         assert folder is not None
@@ -146,7 +146,7 @@ def _read(points: Sequence[Point], committed: Committed) -> tuple[dict[str, Parc
         except MolarError as error:
             problems.append(str(error))
             continue
-        held = held_back(point, committed)
+        held = held_back(point.values, committed, tree)
         found[point.address].held_back = {out: why for out, why in held.items() if out in found[point.address].outs}
     return found, problems
 

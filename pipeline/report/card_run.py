@@ -49,19 +49,7 @@ class Run:
 def opened(root: Path, commit: str | None = None) -> Run:
     """The run at `root`, checked to be one. Raises MolarError."""
     asked = params.load_params(root / "params.yaml")
-    lock = parsed(_text(root / "dvc.lock"), str(root / "dvc.lock"))["stages"]
-    values = parsed(_text(root / "params.yaml"), str(root / "params.yaml"))
-    for stage, entry in lock.items():
-        ran_with = entry.get("params", {}).get("params.yaml", {})
-        if key := next((key for key, value in ran_with.items() if values.get(key.split(".")[0]) != value), None):
-            raise MolarError(
-                f"{root / 'params.yaml'}: {key} is not what {stage} ran with, as dvc.lock says: run `dvc repro`, or "
-                "put the file back"
-            )
-    measured = _text(root / "metrics.json")
-    outs = {out["path"]: out["md5"] for entry in lock.values() for out in entry["outs"]}
-    if outs.get("metrics.json") != hashlib.md5(measured.encode(), usedforsecurity=False).hexdigest():
-        raise MolarError(f"{root / 'metrics.json'} is not the one that dvc.lock records: run `dvc repro evaluate`")
+    lock, values, measured = one_run(root)
     metrics, headline = json.loads(measured), "masked" if asked.protocol.mask_seen else "unmasked"
     about = _json(root / records.ABOUT)
     commit = commit or (about["commit"] if about else None)
@@ -80,11 +68,29 @@ def opened(root: Path, commit: str | None = None) -> Run:
     )
 
 
+def one_run(root: Path) -> tuple[dict[str, Any], dict[str, Any], str]:
+    """dvc.lock's stages, params.yaml and metrics.json, checked to be of one run. Raises MolarError: they are not."""
+    lock = parsed(_text(root / "dvc.lock"), str(root / "dvc.lock"))["stages"]
+    values = parsed(_text(root / "params.yaml"), str(root / "params.yaml"))
+    for stage, entry in lock.items():
+        ran_with = entry.get("params", {}).get("params.yaml", {})
+        if key := next((key for key, value in ran_with.items() if values.get(key.split(".")[0]) != value), None):
+            raise MolarError(
+                f"{root / 'params.yaml'}: {key} is not what {stage} ran with, as dvc.lock says: run `dvc repro`, or "
+                "put the file back"
+            )
+    measured = _text(root / "metrics.json")
+    outs = {out["path"]: out["md5"] for entry in lock.values() for out in entry["outs"]}
+    if outs.get("metrics.json") != hashlib.md5(measured.encode(), usedforsecurity=False).hexdigest():
+        raise MolarError(f"{root / 'metrics.json'} is not the one that dvc.lock records: run `dvc repro evaluate`")
+    return lock, values, measured
+
+
 def _text(path: Path) -> str:
     try:
         return path.read_text("utf-8")
     except FileNotFoundError:
-        raise MolarError(f"{path} not found: a card is of a finished run, so `dvc repro` comes first") from None
+        raise MolarError(f"{path} not found: a finished run has it, so `dvc repro` comes first") from None
 
 
 def _json(path: Path) -> dict[str, Any] | None:

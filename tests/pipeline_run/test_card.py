@@ -125,6 +125,6 @@ def test_files_that_are_not_of_one_run_are_refused(record: Path, tmp_path: Path)
         f"{metrics} is not the one that dvc.lock records: run `dvc repro evaluate`"
     )
     metrics.unlink()
-    assert refusal(lambda: card.write(record, tmp_path / "card.md")).startswith(f"{metrics} not found: a card is of")
+    assert refusal(lambda: card.write(record, tmp_path / "card.md")).startswith(f"{metrics} not found: a finished run")
     lock.unlink()
-    assert refusal(lambda: card.write(record, tmp_path / "card.md")).startswith(f"{lock} not found: a card is of")
+    assert refusal(lambda: card.write(record, tmp_path / "card.md")).startswith(f"{lock} not found: a finished run")

@@ -121,7 +121,7 @@ def test_nothing_computed_is_a_table_of_missing_rows(toy: Toy, monkeypatch: pyte
     assert written(empty, "csv", buckets=True).count("\n") == 5
 
 
-def test_rows_that_were_asked_different_queries_share_no_table(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rows_that_were_asked_other_queries_are_left_out_and_named(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(toy.root)
     odd = points_of("toy", load_table("toy"), Committed(toy.root), "demo", [0])
     for shift, point in enumerate({p.address: p for p in odd}.values()):
@@ -129,8 +129,11 @@ def test_rows_that_were_asked_different_queries_share_no_table(toy: Toy, monkeyp
         table = pq.read_table(folder / "per_user.parquet")
         table = table.rename_columns([name.replace("_masked", "_unmasked") for name in table.column_names])
         pq.write_table(table, folder / "per_user.parquet")
-    with pytest.raises(MolarError, match="fpmc and whole were asked different queries"):
-        figures("toy", "demo", SEEDS)
+    found = figures("toy", "demo", SEEDS)
+    assert found.odd == ["fpmc", "unaligned"] and [row.row for row in found.rows] == ["whole", "IDs"]
+    assert notes(found)[-1] == "Left out, for the test queries of their records are others: fpmc, unaligned."
+    against = figures("toy", "demo", SEEDS, against="fpmc")
+    assert [row.row for row in against.rows] == ["fpmc"], "the reference stays"
 
 
 NAMES = sorted(path.stem for path in (ROOT / "experiments").glob("*.yaml"))

@@ -38,7 +38,10 @@ def run(name: str, data: str | None, seeds: Sequence[int], only: Sequence[str] =
     table, committed, places = load_table(name), Committed(Path.cwd()), devices()
     data = data or next(iter(table.data))
     points = points_of(name, table, committed, data, seeds, only)
+    rows = len({point.row for point in points})
     points = _with_checkpoints(points, table, committed.root, keep_going)
+    if not points:
+        raise MolarError(f"{name} on {data}: 0 of {rows} row{'s' * (rows != 1)} can be computed")
     for path in committed.changed(point.values for point in points):
         say(f"mind: {path} has changes that are not committed; rows are computed from commit {committed.sha[:10]}")
     runs: dict[str, Point] = {}  # of several points with one address the first

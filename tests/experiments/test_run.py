@@ -196,6 +196,13 @@ def test_without_a_checkpoint_one_line_says_what_to_put_where(fresh: Toy) -> Non
     ]
 
 
+def test_where_every_row_lacks_its_checkpoint_nothing_is_said_to_be_there(fresh: Toy) -> None:
+    said = fresh.molar("run", "toy", "--data", "films", "--only", "huge", "--keep-going", status=1)
+    assert said[0].startswith("left out: huge needs ") and said[1:] == [
+        "error: toy on films: 0 of 1 row can be computed"
+    ]
+
+
 def test_without_its_raw_data_one_line_says_how_to_give_it(fresh: Toy) -> None:
     text = "title: T\ndata: {shop: {set: {ingest.path: data/raw/shop}}}\nrows: {a: {}}\n"
     (fresh.root / "experiments" / "shop.yaml").write_text(text)

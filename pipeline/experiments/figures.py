@@ -134,9 +134,9 @@ def figures(
 def _runs(table: Table, root: Path, points: Sequence[Point]) -> dict[str, dict[int, Run]]:
     """Row -> seed -> run, of those that have a record."""
     runs: dict[str, dict[int, Run]] = {}
+    folders = {address: records.find(root, address) for address in dict.fromkeys(point.address for point in points)}
     for point in points:
-        folder = records.find(root, point.address)
-        if folder:
+        if folder := folders[point.address]:
             run = _read(folder, table.rows[point.row].system, point.values)
             runs.setdefault(point.row, {})[point.seed] = run
     return runs

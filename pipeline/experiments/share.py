@@ -38,7 +38,7 @@ def push(name: str, data: str | None, remote: str | None, git_remote: str, card:
     Raises MolarError: there is nothing, no remote, a server or a record's state.
     """
     asked = _Asked(name, data, git_remote)
-    here = [point for address, point in asked.points.items() if records.find(asked.root, address)]
+    here = [point for address, point in asked.points.items() if records.there(asked.root, address)]
     if not here:
         raise MolarError(
             f"{asked}: nothing has been computed for the code of commit {asked.sha}: `molar experiment run {name}`"
@@ -76,7 +76,7 @@ def pull(name: str, data: str | None, remote: str | None, git_remote: str) -> No
     parcels, problems = asked.arrived(wanted)
     differ, new = [], []
     for address, found in parcels.items():
-        folder = records.find(asked.root, address)
+        folder = records.there(asked.root, address)
         if folder is None or _damaged(folder, asked.committed):
             records.put(asked.root, address, found.record)
             new.append(found)
@@ -139,7 +139,7 @@ def _read(points: Sequence[Point], committed: Committed) -> tuple[dict[str, Parc
     """The records of this checkout by address, and what is wrong with the damaged ones."""
     found, problems, tree = {}, [], WorkingTree(committed.root)
     for point in points:
-        folder = records.find(committed.root, point.address)
+        folder = records.there(committed.root, point.address)
         assert folder is not None
         try:
             found[point.address] = parcel.of_record(folder, committed)

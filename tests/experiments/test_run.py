@@ -83,11 +83,14 @@ def test_a_second_run_computes_nothing_and_touches_nothing(ran: Ran) -> None:
     assert {path: path.stat().st_mtime_ns for path in (toy.root / FOLDER).rglob("*")} == before
 
 
-def test_lost_records_come_from_the_run_cache_and_are_the_same(ran: Ran) -> None:
+def test_lost_and_damaged_records_come_from_the_run_cache_and_are_the_same(ran: Ran) -> None:
     toy, _, _ = ran
-    kept = {path.relative_to(toy.root): path.read_bytes() for path in records(toy)[0].iterdir()}
-    shutil.rmtree(records(toy)[0])
+    lost, damaged = records(toy)[:2]
+    kept = {path.relative_to(toy.root): path.read_bytes() for folder in (lost, damaged) for path in folder.iterdir()}
+    shutil.rmtree(lost)
+    (damaged / "per_user.parquet").write_bytes(b"PAR1 and no more")
     said = toy.molar("run", "toy", "--seeds", "1")
+    assert said[0].startswith(f"mind: the record {damaged.name} has a per_user.parquet that is cut short: it counts")
     assert "every stage of them is in the run-cache: nothing to compute" in said
     assert toy.executions() == []
     for path, content in kept.items():
@@ -200,6 +203,12 @@ def test_where_every_row_lacks_its_checkpoint_nothing_is_said_to_be_there(fresh:
     said = fresh.molar("run", "toy", "--data", "films", "--only", "huge", "--keep-going", status=1)
     assert said[0].startswith("left out: huge needs ") and said[1:] == [
         "error: toy on films: 0 of 1 row can be computed"
+    ]
+
+
+def test_more_seeds_than_show_looks_for_are_refused(fresh: Toy) -> None:
+    assert fresh.molar("run", "toy", "--seeds", "21", status=1) == [
+        "error: --seeds 21: at most 20, for show, report and push look for no others"
     ]
 
 

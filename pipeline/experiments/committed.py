@@ -41,7 +41,7 @@ class Committed:
     @cached_property
     def stages(self) -> dict[str, Any]:
         """The stages of its dvc.yaml, in the file's order, which is that of the work."""
-        return parsed(self.text("dvc.yaml"), "dvc.yaml")["stages"]
+        return (parsed(self.text("dvc.yaml"), "dvc.yaml") or {}).get("stages", {})
 
     @cached_property
     def shares(self) -> bool:
@@ -104,15 +104,13 @@ class Committed:
 
 
 class WorkingTree(Committed):
-    """The same of the checkout's files as they lie there."""
+    """The same of the checkout's files as they lie there; a file that is not there is an empty one."""
 
     def has(self, path: str) -> bool:
         return (self.root / path).is_file()
 
     def text(self, path: str) -> str:
-        if not self.has(path):
-            raise MolarError(f"{self.root / path} is not there")
-        return (self.root / path).read_text("utf-8")
+        return (self.root / path).read_text("utf-8") if self.has(path) else ""
 
 
 def that_counts(stage: dict[str, Any]) -> dict[str, Any]:

@@ -17,6 +17,8 @@ from pipeline import params
 from pipeline.artifacts import sha256
 from pipeline.errors import MolarError
 from pipeline.experiments import records
+from pipeline.experiments.committed import Committed, WorkingTree
+from pipeline.experiments.licence import held_back
 from pipeline.params import Params
 from pipeline.params.load import parsed
 from pipeline.report.saved_errors import Errors, saved_errors
@@ -84,6 +86,20 @@ def one_run(root: Path) -> tuple[dict[str, Any], dict[str, Any], str]:
     if outs.get("metrics.json") != hashlib.md5(measured.encode(), usedforsecurity=False).hexdigest():
         raise MolarError(f"{root / 'metrics.json'} is not the one that dvc.lock records: run `dvc repro evaluate`")
     return lock, values, measured
+
+
+def withheld(root: Path, run: Run) -> dict[str, str]:
+    """Outs and raw data of the run at `root` that are not to be passed on, and why."""
+    tree, head = WorkingTree(root), Committed(root)
+    try:
+        known = head.has("dvc.yaml")
+    except MolarError:  # no Git
+        known = False
+    of_run = {
+        entry["path"] for stage in run.lock.values() for kind in ("outs", "deps") for entry in stage.get(kind, [])
+    }
+    held = held_back(run.values, head if known else tree, tree)
+    return {path: why for path, why in held.items() if path in of_run}
 
 
 def _text(path: Path) -> str:

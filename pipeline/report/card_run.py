@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -55,6 +55,7 @@ def opened(root: Path, commit: str | None = None) -> Run:
     metrics, headline = json.loads(measured), "masked" if asked.protocol.mask_seen else "unmasked"
     about = _json(root / records.ABOUT)
     commit = commit or (about["commit"] if about else None)
+    same, other = _code(root, lock)
     return Run(
         asked,
         values,
@@ -64,8 +65,8 @@ def opened(root: Path, commit: str | None = None) -> Run:
         saved_errors(root, metrics, headline),
         _json(root / ("summary.json" if about else "data/catalog/summary.json")),
         _json(root / "data/mirm/molar.json"),
-        f"commit `{commit}`" if commit else _commit(root),
-        _changed(root, lock),
+        f"commit `{commit}`" if commit else _commit(root, same),
+        len(other),
         about.get("machine", {}) if about else None,
     )
 
@@ -113,13 +114,29 @@ def _json(path: Path) -> dict[str, Any] | None:
     return json.loads(path.read_text("utf-8")) if path.is_file() else None
 
 
-def _commit(root: Path) -> str:
-    done = subprocess.run(["git", "rev-parse", "HEAD"], cwd=root, check=False, capture_output=True, text=True)
-    return f"commit `{done.stdout.strip()}`" if done.returncode == 0 else "commit unknown, there is no Git repository"
-
-
-def _changed(root: Path, lock: Mapping[str, Any]) -> int:
-    """Files of code at `root` that are other ones than dvc.lock records, 0 where there is no code."""
+def _code(root: Path, lock: Mapping[str, Any]) -> tuple[list[str], list[str]]:
+    """Files of code at `root` that are those that dvc.lock records, and those that are others; none in a record."""
     recorded = {dep["path"]: dep["md5"] for entry in lock.values() for dep in entry.get("deps", [])}
-    code = {root / path: md5 for path, md5 in recorded.items() if path.endswith(".py") and (root / path).is_file()}
-    return sum(hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest() != md5 for path, md5 in code.items())
+    same: list[str] = []
+    other: list[str] = []
+    for path, md5 in recorded.items():
+        if path.endswith(".py") and (root / path).is_file():
+            found = hashlib.md5((root / path).read_bytes(), usedforsecurity=False).hexdigest()
+            (same if found == md5 else other).append(path)
+    return same, other
+
+
+def _commit(root: Path, code: Sequence[str]) -> str:
+    """The commit at `root` in words, and how much of the `code` that made the run it does not have."""
+    sha = _git(root, "rev-parse", "HEAD")
+    if sha is None:
+        return "commit unknown, there is no Git repository"
+    told = f"commit `{sha.strip()}`"
+    asked = ("status", "--porcelain", "-z", "--no-renames", "--untracked-files=all", "--", *code)
+    count = len((_git(root, *asked) or "").split("\0")) - 1 if code else 0
+    return f"{told} with {count} uncommitted file{'s' * (count > 1)}" if count else told
+
+
+def _git(root: Path, *arguments: str) -> str | None:
+    done = subprocess.run(["git", *arguments], cwd=root, check=False, capture_output=True, text=True)
+    return None if done.returncode else done.stdout

@@ -1,5 +1,9 @@
 """What a card says of runs of every kind: conditions of the data, backbones, limits; no local path is told."""
 
+import hashlib
+import json
+import shutil
+import subprocess
 from dataclasses import replace
 
 import pytest
@@ -8,7 +12,7 @@ from ruamel.yaml import YAML
 from pipeline.catalog.licences import UNKNOWN, of_data
 from pipeline.params import load_params
 from pipeline.report import card, card_words
-from pipeline.report.card_run import Run, withheld
+from pipeline.report.card_run import Run, opened, withheld
 from tests.conftest import ROOT
 
 PARAMS = load_params(ROOT / "params.yaml")
@@ -114,6 +118,34 @@ def test_what_is_held_back_is_told_and_how_to_do_without(tmp_path):
     assert "after `dvc pull --allow-missing`, then `dvc repro ingest` over your own copy of the raw data" in text
     text = card.text(replace(of, held_back=held, machine={}))
     assert "`dvc checkout --allow-missing`, then `dvc repro ingest` over" in text
+
+
+def test_code_that_made_the_run_and_was_never_committed_is_told(tmp_path):
+    def git(*arguments):
+        subprocess.run(["git", *arguments], cwd=tmp_path, check=True, capture_output=True)
+
+    names = ("kept", "edited", "new", "later")
+    files = [tmp_path / f"{name}.py" for name in names]
+    git("init", "-q")
+    for path in files:
+        path.write_text("1")
+    git("add", "kept.py", "edited.py", "later.py")
+    git("-c", "user.name=t", "-c", "user.email=t", "commit", "-qm", "code")
+    files[1].write_text("2")
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    metrics = tmp_path / "metrics.json"
+    metrics.write_text(json.dumps({"test": {"dueg": FIGURES}, "difference": {}}))
+    pairs = [(of.name, hashlib.md5(of.read_bytes()).hexdigest()) for of in (*files, metrics)]
+    entries = [{"path": path, "md5": md5, "size": 1} for path, md5 in pairs]
+    (tmp_path / "dvc.lock").write_text(
+        json.dumps({"stages": {"evaluate": {"deps": entries[:-1], "outs": entries[-1:]}}})
+    )
+    files[3].write_text("2")
+    found = opened(tmp_path)
+    assert found.commit.endswith("` with 2 uncommitted files") and found.changed == 1
+    git("add", "edited.py", "new.py")
+    git("-c", "user.name=t", "-c", "user.email=t", "commit", "-qm", "more")
+    assert opened(tmp_path).commit.endswith("`")
 
 
 def test_a_cell_may_hold_what_ends_one():

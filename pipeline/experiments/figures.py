@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
@@ -145,7 +146,10 @@ def _runs(table: Table, root: Path, points: Sequence[Point]) -> dict[str, dict[i
 def _read(folder: Path, system: str, params: Mapping[str, Any]) -> Run:
     variant = "masked" if params["protocol"]["mask_seen"] else "unmasked"
     path = folder / "per_user.parquet"
-    parquet = pq.read_table(path)
+    try:
+        parquet = pq.read_table(path)
+    except (pa.ArrowException, OSError):  # it has both ends, which is all that `find` looks at
+        raise MolarError(f"{path} is damaged: delete {folder} and run the row again, it comes from the cache") from None
     column = f"{system}_{variant}"
     if column not in parquet.column_names:
         known = [name.removesuffix(f"_{variant}") for name in parquet.column_names if name.endswith(f"_{variant}")]

@@ -93,7 +93,7 @@ def withheld(root: Path, run: Run) -> dict[str, str]:
     """Outs and raw data of the run at `root` that are not to be passed on, and why."""
     tree, head = WorkingTree(root), Committed(root)
     try:
-        known = head.has("dvc.yaml")
+        known = head.has("dvc.yaml") and head.has("params.yaml")
     except MolarError:  # no Git
         known = False
     of_run = {

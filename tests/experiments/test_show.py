@@ -165,6 +165,18 @@ def test_a_damaged_record_is_named_and_counts_as_absent(
         (folder / name).write_bytes(before)
 
 
+def test_a_record_that_is_damaged_between_its_ends_is_one_line(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(toy.root)
+    path = figures("toy", "films").records["fpmc"][1] / "per_user.parquet"
+    before = path.read_bytes()
+    path.write_bytes(b"PAR1" + b"\0" * 100 + b"PAR1")
+    try:
+        with pytest.raises(MolarError, match=r"per_user.parquet is damaged: delete \S+ and run the row again"):
+            figures("toy", "films")
+    finally:
+        path.write_bytes(before)
+
+
 NAMES = sorted(path.stem for path in (ROOT / "experiments").glob("*.yaml"))
 
 

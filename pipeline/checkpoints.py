@@ -17,6 +17,8 @@ from pathlib import Path
 
 from pipeline.errors import MolarError
 
+IN_USE = "in-use.lock"  # in a folder that `using` uses
+
 
 def scratch_root() -> Path:
     """`$MOLAR_SCRATCH`, else `.molar` here, as an absolute path."""
@@ -40,6 +42,26 @@ def locked(stage: str) -> Iterator[None]:
         handle.truncate(0)
         handle.write(str(os.getpid()))
         handle.flush()
+        yield
+
+
+@contextmanager
+def using(folder: Path, alone: bool = False) -> Iterator[None]:
+    """Use a folder that runs with scratch roots of their own fill at once; `alone`, to remove something from it.
+
+    Raises MolarError: `alone`, and somebody is filling it.
+    """
+    if alone and not folder.is_dir():
+        yield
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / IN_USE).open("a") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB if alone else fcntl.LOCK_SH)
+        except BlockingIOError:
+            raise MolarError(
+                f"a run is filling {folder}, here or in an experiment's clone: wait for it or end it, then run again"
+            ) from None
         yield
 
 

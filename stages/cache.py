@@ -4,7 +4,8 @@
     molar cache --prune-days 30      remove those that no run has opened for 30 days (0: all of them)
 
 There is one cache per model and way of embedding, in `$MOLAR_CACHE` (default: `.molar/embeddings`). A removed cache
-costs time alone: `embed_items` computes again what it misses. What `data/` holds is not touched.
+costs time alone: `embed_items` computes again what it misses. What `data/` holds is not touched. While a run, here or
+in an experiment's clone, may be filling a cache, nothing is removed.
 """
 
 from typing import Annotated
@@ -23,13 +24,13 @@ def main(
     """List the caches of item embeddings, and with --prune-days remove the old ones."""
     import time
 
-    from pipeline.checkpoints import locked
+    from pipeline.checkpoints import using
     from pipeline.doctor.probe import size
     from pipeline.mirm import cache
     from pipeline.progress import say
 
     if prune_days is not None:
-        with locked("embed_items"):
+        with using(cache.cache_root(), alone=True):
             removed = cache.prune(prune_days)
         say(f"removed {len(removed)} of the caches, {size(sum(old.size for old in removed))}")
     found, now = cache.listing(), time.time()

@@ -26,6 +26,7 @@ from pipeline.errors import MolarError
 from pipeline.progress import console, say
 
 GRACE_SECONDS = 3.0  # a launcher notices a process that ended within a tenth of one
+EMBEDDING = ("embed_items", "train_dueg")  # stages that fill the cache of embeddings, the second in joint training
 LOWER = {  # params that decide how much memory a training takes
     "train_teacher": "train_teacher.training.batch_size",
     "finetune_mirm": "finetune_mirm.batch_tokens, or set gradient_checkpointing or tuning: lora",
@@ -103,7 +104,7 @@ def running(stage: str, shared: bool = False) -> Iterator[Run]:
     """
     if processes.count() > 1 and not shared:
         raise MolarError(f"{stage} runs in one process: start it without a launcher, as `python -m stages.{stage}`")
-    with checkpoints.locked(stage) if processes.is_first() else nullcontext():
+    with checkpoints.locked(stage) if processes.is_first() else nullcontext(), _no_pruning(stage):
         try:
             yield Run(stage)
         except RuntimeError as error:
@@ -113,6 +114,15 @@ def running(stage: str, shared: bool = False) -> Iterator[Run]:
             raise MolarError(f"{stage} does not fit into memory ({why}): lower {LOWER[stage]}") from None
     if shared:
         processes.leave()
+
+
+def _no_pruning(stage: str) -> AbstractContextManager[None]:
+    """Keep `molar cache` from removing what the stage fills: the stage's own lock is its scratch root's alone."""
+    if stage not in EMBEDDING:
+        return nullcontext()
+    from pipeline.mirm.cache import cache_root
+
+    return checkpoints.using(cache_root())
 
 
 def _is_out_of_memory(error: RuntimeError) -> bool:

@@ -5,7 +5,8 @@
     molar report page.html --by genres           colours of the map of items
     molar experiment report table5               the page of a table, or of several runs: docs/experiments.md
 
-Reads everything under data/ that the stages made, and params.yaml; changes nothing under data/.
+Reads everything under data/ that the stages made, and params.yaml; changes nothing under data/. Params or metrics that
+are not those of dvc.lock are refused, where there is one.
 """
 
 from __future__ import annotations
@@ -65,9 +66,12 @@ def main(
     from pipeline.recommender import score_sum
     from pipeline.recommender.grid import load_recommender
     from pipeline.report import gallery, geometry, run_page, scatter
+    from pipeline.report.card_run import one_run
     from pipeline.report.place import check_place
 
     check_place(out)
+    if Path("dvc.lock").is_file():  # there is none where stages are run by hand
+        one_run(Path())
     params = load_params()
     read = {stage: artifacts.read(folder, stage) for stage, folder in STAGES.items()}
     report = json.loads(read["evaluate"].file("report.json").read_text("utf-8"))

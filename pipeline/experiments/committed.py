@@ -10,14 +10,14 @@ import hashlib
 import json
 import re
 import subprocess
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ruamel.yaml import YAML
-
 from pipeline.errors import MolarError
+from pipeline.params.load import parsed
 
 TEMPLATE = re.compile(r"\$\{([\w.]+)\}")
 
@@ -41,18 +41,31 @@ class Committed:
     @cached_property
     def stages(self) -> dict[str, Any]:
         """The stages of its dvc.yaml, in the file's order, which is that of the work."""
-        return YAML(typ="safe").load(self.text("dvc.yaml"))["stages"]
+        return (parsed(self.text("dvc.yaml"), "dvc.yaml") or {}).get("stages", {})
+
+    @cached_property
+    def shares(self) -> bool:
+        """Whether its params.yaml lets the data be passed on."""
+        params = parsed(self.text("params.yaml"), "params.yaml") or {}
+        return (params.get("runtime") or {}).get("share_data") is not False
 
     @cached_property
     def sections(self) -> list[str]:
         """Sections of params.yaml that a stage tracks: the others change no result."""
         return sorted({key.split(".")[0] for stage in self.stages.values() for key in stage.get("params", [])})
 
+    def has(self, path: str) -> bool:
+        return path in self.blobs
+
     def text(self, path: str) -> str:
         """A file of it. Raises MolarError: it has none."""
-        if path not in self.blobs:
+        if not self.has(path):
             raise MolarError(f"{path} is not committed: rows are computed from the last commit")
         return self._git("show", f"{self.sha}:{path}")
+
+    def deps(self, values: dict[str, Any]) -> set[str]:
+        """All that its stages depend on under those params."""
+        return {resolved(dep, values) for stage in self.stages.values() for dep in stage.get("deps", [])}
 
     def code_digest(self, values: dict[str, Any]) -> str:
         """Of the stages and all that they depend on under those params and do not make: code, raw data's .dvc files.
@@ -61,9 +74,9 @@ class Committed:
         """
         stages = {name: that_counts(stage) for name, stage in self.stages.items()}
         digest = hashlib.sha256(json.dumps(stages, sort_keys=True).encode())
-        deps = {resolved(dep, values) for stage in self.stages.values() for dep in stage.get("deps", [])}
+        deps = self.deps(values)
         for path, blob in sorted(self.blobs.items()):
-            if any(path in (dep, f"{dep}.dvc") or path.startswith(f"{dep}/") for dep in deps):
+            if _of(path, deps):
                 digest.update(f"{path} {blob}\n".encode())
         for outside in sorted(Path(dep) for dep in deps if Path(dep).is_absolute()):
             for file in sorted(path for path in (outside, *outside.rglob("*")) if path.is_file()):
@@ -76,11 +89,11 @@ class Committed:
         tracked = {name: values[name] for name in self.sections}
         return hashlib.sha256(json.dumps(tracked, sort_keys=True).encode()).hexdigest()[:12]
 
-    def changed(self) -> list[str]:
-        """Files that a row would need and that differ from it in the checkout."""
+    def changed(self, every: Iterable[dict[str, Any]]) -> list[str]:
+        """Files that a row with any of those params would need and that differ from it in the checkout."""
         listed = self._git("status", "--porcelain", "-z", "--untracked-files=no", "--no-renames").split("\0")
-        deps = {dep for stage in self.stages.values() for dep in stage.get("deps", [])}
-        return [path for path in (entry[3:] for entry in listed if entry) if path in deps | {"dvc.yaml", "params.yaml"}]
+        deps = {"dvc.yaml", "params.yaml"}.union(*map(self.deps, every))
+        return [path for path in (entry[3:] for entry in listed if entry) if _of(path, deps)]
 
     def _git(self, *arguments: str) -> str:
         done = subprocess.run(["git", *arguments], cwd=self.root, check=False, capture_output=True, text=True)
@@ -88,6 +101,16 @@ class Committed:
             words = (done.stderr.strip().splitlines() or ["no words"])[0]
             raise MolarError(f"git {arguments[0]}: {words} (experiments need a Git repository with one commit)")
         return done.stdout
+
+
+class WorkingTree(Committed):
+    """The same of the checkout's files as they lie there; a file that is not there is an empty one."""
+
+    def has(self, path: str) -> bool:
+        return (self.root / path).is_file()
+
+    def text(self, path: str) -> str:
+        return (self.root / path).read_text("utf-8") if self.has(path) else ""
 
 
 def that_counts(stage: dict[str, Any]) -> dict[str, Any]:
@@ -102,6 +125,11 @@ def that_counts(stage: dict[str, Any]) -> dict[str, Any]:
 
     kept = {key: value for key, value in stage.items() if key != "desc"}
     return kept | {key: [out(entry) for entry in kept[key]] for key in ("outs", "metrics") if key in kept}
+
+
+def _of(path: str, deps: Iterable[str]) -> bool:
+    """Whether a file is one of them, lies in one, or is DVC's word on one."""
+    return any(path in (dep, f"{dep}.dvc") or path.startswith(f"{dep}/") for dep in deps)
 
 
 def resolved(dep: str, values: dict[str, Any]) -> str:

@@ -1,9 +1,9 @@
 """A table's numbers, from the records of its runs: means over seeds, tests against one row, buckets.
 
-Promise: all figures are of the same queries, or it is an error. The unit of a test is the user: a query's NDCG@10 is
-averaged over the seeds that both rows have, then the two rows are paired by sign flips over users, and the p values of
-all rows are corrected together (Holm). Seeds are no independent evidence about users, so more of them narrow a row's
-mean and are never counted as more users.
+Promise: all figures are of the same queries; rows that were asked others are left out and named. The unit of a test is
+the user: a query's NDCG@10 is averaged over the seeds that both rows have, then the two rows are paired by sign flips
+over users, and the p values of all rows are corrected together (Holm). Seeds are no independent evidence about users,
+so more of them narrow a row's mean and are never counted as more users.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
@@ -89,6 +90,7 @@ class Figures:
     queries: int
     bucket_sizes: dict[str, list[int]]  # queries of each bucket
     records: dict[str, dict[int, Path]] = field(default_factory=dict)  # row -> seed -> folder, of those that are there
+    odd: list[str] = field(default_factory=list)  # rows that are left out, for they were asked other queries
 
 
 def figures(
@@ -96,7 +98,7 @@ def figures(
 ) -> Figures:
     """Of every row that applies to the data set, those without a record included; of all seeds unless some are named.
 
-    Raises MolarError: the file, a row or data set that it does not have, records that do not go together.
+    Raises MolarError: the file, a row or data set that it does not have, a system that a record does not rank.
     """
     table, committed = load_table(name), Committed(Path.cwd())
     data = data or next(iter(table.data))
@@ -104,14 +106,13 @@ def figures(
     chosen_rows(name, table, data, [reference])
     points = points_of(name, table, committed, data, range(MOST_SEEDS) if seeds is None else seeds)
     runs = _runs(table, committed.root, points)
+    first = runs.get(reference) or next(iter(runs.values()), {})
+    queries = next((run.queries for run in first.values()), None)
+    odd = [row for row, of in runs.items() if queries and not all(run.queries.same(queries) for run in of.values())]
+    for row in odd:
+        del runs[row]
     there = sorted({seed for of_row in runs.values() for seed in of_row})
-    queries = next((run.queries for of_row in runs.values() for run in of_row.values()), None)
-    for row, of_row in runs.items():
-        for run in of_row.values():
-            if queries is not None and not run.queries.same(queries):
-                first = next(iter(runs))
-                raise MolarError(f"{name}: {row} and {first} were asked different queries: they cannot share a table")
-    rows = [_row(row, table, data, there, runs.get(row, {})) for row in table.rows_of(data)]
+    rows = [_row(row, table, data, there, runs.get(row, {})) for row in table.rows_of(data) if row not in odd]
     users = len(np.unique(queries.users_Q)) if queries else 0
     return Figures(
         name=name,
@@ -127,15 +128,16 @@ def figures(
             for kind, edges in BUCKETS.items()
         },
         records={row: {seed: run.record for seed, run in of_row.items()} for row, of_row in runs.items()},
+        odd=odd,
     )
 
 
 def _runs(table: Table, root: Path, points: Sequence[Point]) -> dict[str, dict[int, Run]]:
     """Row -> seed -> run, of those that have a record."""
     runs: dict[str, dict[int, Run]] = {}
+    folders = {address: records.find(root, address) for address in dict.fromkeys(point.address for point in points)}
     for point in points:
-        folder = records.find(root, point.address)
-        if folder:
+        if folder := folders[point.address]:
             run = _read(folder, table.rows[point.row].system, point.values)
             runs.setdefault(point.row, {})[point.seed] = run
     return runs
@@ -144,7 +146,10 @@ def _runs(table: Table, root: Path, points: Sequence[Point]) -> dict[str, dict[i
 def _read(folder: Path, system: str, params: Mapping[str, Any]) -> Run:
     variant = "masked" if params["protocol"]["mask_seen"] else "unmasked"
     path = folder / "per_user.parquet"
-    parquet = pq.read_table(path)
+    try:
+        parquet = pq.read_table(path)
+    except (pa.ArrowException, OSError):  # it has both ends, which is all that `find` looks at
+        raise MolarError(f"{path} is damaged: delete {folder} and run the row again, it comes from the cache") from None
     column = f"{system}_{variant}"
     if column not in parquet.column_names:
         known = [name.removesuffix(f"_{variant}") for name in parquet.column_names if name.endswith(f"_{variant}")]

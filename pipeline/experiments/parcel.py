@@ -8,7 +8,6 @@ shared.json      runs: path below DVC's cache -> content; held_back: path of an 
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -25,7 +24,6 @@ from pipeline.experiments.committed import Committed
 from pipeline.experiments.refs import NAMESPACE
 
 SHARED = "shared.json"
-PARQUET = b"PAR1"  # opens and closes such a file
 
 
 @dataclass
@@ -93,36 +91,21 @@ def of_files(address: str, files: Mapping[str, bytes], committed: Committed | No
 
 
 def _checked(address: str, files: Mapping[str, bytes], committed: Committed | None, what_to_do: str) -> Parcel:
+    problem = records.damage(files)
     try:
-        record = {name: files[name] for name in (*records.NAMES, records.ABOUT)}
-        record |= {name: files[name] for name in (*records.NAMES_IF_MADE, records.CARD) if name in files}
-        json.loads(record[records.ABOUT])["commit"]
-        lock = _lock(record)
-        outs = _outs(lock) | (_raw(lock, committed) if committed else {})
-        params = YAML(typ="safe").load(record["params.yaml"])
-        problem = _wrong(address, record, outs, params, committed)
-    except KeyError as error:
-        problem = f"has no {error.args[0]}"
-    except (ValueError, TypeError, AttributeError, YAMLError):
+        if not problem:
+            names = (*records.NAMES, records.ABOUT, *records.NAMES_IF_MADE, records.CARD)
+            record = {name: files[name] for name in names if name in files}
+            lock = _lock(record)
+            outs = _outs(lock) | (_raw(lock, committed) if committed else {})
+            params = YAML(typ="safe").load(record["params.yaml"])
+            if committed and committed.params_digest(params) != address.rpartition("-")[2]:
+                problem = "has a params.yaml of another run"
+    except (ValueError, TypeError, AttributeError, KeyError, YAMLError):
         problem = "holds a file that cannot be read"
     if problem:
         raise MolarError(f"the record {address} {problem}: {what_to_do}")
     return Parcel(address, record, outs)
-
-
-def _wrong(
-    address: str, record: Mapping[str, bytes], outs: Mapping[str, str], params: Any, committed: Committed | None
-) -> str | None:
-    """How a record's files contradict each other or its address."""
-    metrics = outs.get("metrics.json")
-    if metrics and hashlib.md5(record["metrics.json"], usedforsecurity=False).hexdigest() != metrics:
-        return "has another metrics.json than its dvc.lock says"
-    ranks = record["per_user.parquet"]
-    if not (ranks.startswith(PARQUET) and ranks.endswith(PARQUET)):
-        return "has a per_user.parquet that is cut short"
-    if committed and committed.params_digest(params) != address.rpartition("-")[2]:
-        return "has a params.yaml of another run"
-    return None
 
 
 def _lock(record: Mapping[str, bytes]) -> dict[str, Any]:

@@ -11,25 +11,31 @@ its place and then renamed. The run-cache has every stage's outs as well, so tha
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import platform
+import re
 import shutil
 import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal
 
 from pipeline.errors import MolarError
+from pipeline.progress import say
 
 FOLDER = Path(".molar/experiments")
 KEPT = ("metrics.json", "data/evaluation/per_user.parquet", "params.yaml", "dvc.lock")
 KEPT_IF_MADE = ("data/catalog/summary.json",)
 NAMES, NAMES_IF_MADE = (tuple(Path(name).name for name in names) for names in (KEPT, KEPT_IF_MADE))  # in the folder
 ABOUT = "record.json"
+PARQUET = b"PAR1"  # opens and closes such a file
+LOCKED_METRICS = re.compile(rb"- path: metrics\.json\n(?: +(?!md5)\w+: .*\n)* +md5: (\w+)")  # as DVC writes it
 CARD = "README.md"  # the name by which Git servers and Hugging Face show one
 PACKAGES = ("torch", "transformers", "faiss-cpu", "faiss-gpu", "numpy", "dvc")
 
@@ -43,10 +49,53 @@ class StageRun:
     seconds: float
 
 
-def find(root: Path, address: str) -> Path | None:
-    """The record's folder, if there is one."""
+def there(root: Path, address: str) -> Path | None:
+    """The record's folder, if there is one, whatever state it is in."""
     folder = root / FOLDER / "records" / address
     return folder if (folder / ABOUT).is_file() else None
+
+
+def find(root: Path, address: str) -> Path | None:
+    """The same of one that can be read: a damaged one counts as absent, which is said."""
+    folder = there(root, address)
+    if folder is None:
+        return None
+    paths = [path for name in (*NAMES, ABOUT) if (path := folder / name).is_file()]
+    problem = damage({path.name: _ends(path) if path.suffix == ".parquet" else path.read_bytes() for path in paths})
+    if problem:
+        say(f"mind: the record {address} {problem}: it counts as absent, `molar experiment run` makes it anew")
+    return None if problem else folder
+
+
+def damage(files: Mapping[str, bytes]) -> str | None:
+    """What is wrong with a record of those files, as far as can be told without a parser of YAML, which takes seconds.
+
+    Of the parquet file, megabytes, the first and the last bytes are enough.
+    """
+    for name in (*NAMES, ABOUT):
+        if name not in files:
+            return f"has no {name}"
+    try:
+        about, _ = json.loads(files[ABOUT]), json.loads(files["metrics.json"])
+        whole = isinstance(about["commit"], str) and isinstance(about["stages"], list)
+    except (ValueError, TypeError, KeyError):
+        whole = False
+    if not whole:
+        return "holds a file that cannot be read"
+    locked = LOCKED_METRICS.search(files["dvc.lock"])
+    if locked and hashlib.md5(files["metrics.json"], usedforsecurity=False).hexdigest().encode() != locked[1]:
+        return "has another metrics.json than its dvc.lock says"
+    ranks = files["per_user.parquet"]
+    if not (ranks.startswith(PARQUET) and ranks.endswith(PARQUET)):
+        return "has a per_user.parquet that is cut short"
+    return None
+
+
+def _ends(path: Path) -> bytes:
+    with path.open("rb") as file:
+        head = file.read(len(PARQUET))
+        file.seek(max(file.seek(0, os.SEEK_END) - len(PARQUET), len(head)))
+        return head + file.read()
 
 
 def keep(root: Path, address: str, clone: Path, commit: str, stages: Iterable[StageRun]) -> Path:
@@ -85,9 +134,10 @@ def durations(root: Path) -> dict[str, float]:
     """Median seconds of each stage over all records in which it was computed."""
     seconds: dict[str, list[float]] = defaultdict(list)
     for path in (root / FOLDER / "records").glob(f"*/{ABOUT}"):
-        for stage in json.loads(path.read_text("utf-8"))["stages"]:
-            if stage["source"] == "computed":
-                seconds[stage["stage"]].append(stage["seconds"])
+        with suppress(ValueError, TypeError, KeyError):  # of a damaged record, which `find` names where it matters
+            for stage in json.loads(path.read_text("utf-8"))["stages"]:
+                if stage["source"] == "computed":
+                    seconds[stage["stage"]].append(stage["seconds"])
     return {stage: statistics.median(values) for stage, values in seconds.items()}
 
 

@@ -27,7 +27,7 @@ from pipeline.experiments.devices import devices, labels
 from pipeline.experiments.forecast import forecast
 from pipeline.experiments.guard import GRACE_SECONDS
 from pipeline.experiments.parallel import at_once
-from pipeline.experiments.points import Point, lacking, points_of
+from pipeline.experiments.points import MOST_SEEDS, Point, lacking, points_of
 from pipeline.experiments.row import compute
 from pipeline.experiments.table import Table, load_table
 from pipeline.progress import say
@@ -35,11 +35,16 @@ from pipeline.progress import say
 
 def run(name: str, data: str | None, seeds: Sequence[int], only: Sequence[str] = (), keep_going: bool = False) -> None:
     """Bring the table's records up to date. Raises MolarError: the file, a checkpoint, raw data or a row's run."""
+    if max(seeds) >= MOST_SEEDS:
+        raise MolarError(f"--seeds {len(seeds)}: at most {MOST_SEEDS}, for show, report and push look for no others")
     table, committed, places = load_table(name), Committed(Path.cwd()), devices()
     data = data or next(iter(table.data))
     points = points_of(name, table, committed, data, seeds, only)
+    rows = len({point.row for point in points})
     points = _with_checkpoints(points, table, committed.root, keep_going)
-    for path in committed.changed():
+    if not points:
+        raise MolarError(f"{name} on {data}: 0 of {rows} row{'s' * (rows != 1)} can be computed")
+    for path in committed.changed(point.values for point in points):
         say(f"mind: {path} has changes that are not committed; rows are computed from commit {committed.sha[:10]}")
     runs: dict[str, Point] = {}  # of several points with one address the first
     for point in points:

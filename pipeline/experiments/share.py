@@ -20,7 +20,7 @@ from pathlib import Path
 
 from pipeline.errors import MolarError
 from pipeline.experiments import parcel, records
-from pipeline.experiments.committed import Committed
+from pipeline.experiments.committed import Committed, WorkingTree
 from pipeline.experiments.licence import held_back
 from pipeline.experiments.parcel import Parcel
 from pipeline.experiments.points import MOST_SEEDS, Point, points_of
@@ -38,7 +38,7 @@ def push(name: str, data: str | None, remote: str | None, git_remote: str, card:
     Raises MolarError: there is nothing, no remote, a server or a record's state.
     """
     asked = _Asked(name, data, git_remote)
-    here = [point for address, point in asked.points.items() if records.find(asked.root, address)]
+    here = [point for address, point in asked.points.items() if records.there(asked.root, address)]
     if not here:
         raise MolarError(
             f"{asked}: nothing has been computed for the code of commit {asked.sha}: `molar experiment run {name}`"
@@ -76,7 +76,7 @@ def pull(name: str, data: str | None, remote: str | None, git_remote: str) -> No
     parcels, problems = asked.arrived(wanted)
     differ, new = [], []
     for address, found in parcels.items():
-        folder = records.find(asked.root, address)
+        folder = records.there(asked.root, address)
         if folder is None or _damaged(folder, asked.committed):
             records.put(asked.root, address, found.record)
             new.append(found)
@@ -137,16 +137,16 @@ class _Asked:
 
 def _read(points: Sequence[Point], committed: Committed) -> tuple[dict[str, Parcel], list[str]]:
     """The records of this checkout by address, and what is wrong with the damaged ones."""
-    found, problems = {}, []
+    found, problems, tree = {}, [], WorkingTree(committed.root)
     for point in points:
-        folder = records.find(committed.root, point.address)
+        folder = records.there(committed.root, point.address)
         assert folder is not None
         try:
             found[point.address] = parcel.of_record(folder, committed)
         except MolarError as error:
             problems.append(str(error))
             continue
-        held = held_back(point, committed)
+        held = held_back(point.values, committed, tree)
         found[point.address].held_back = {out: why for out, why in held.items() if out in found[point.address].outs}
     return found, problems
 

@@ -127,8 +127,10 @@ def remarks(found: Figures) -> list[str]:
 
 
 def lacking(found: Figures) -> list[str]:
-    """What of the table has not been computed."""
+    """What of the table has not been computed, or cannot stand in it."""
     seeds, said = _seeds(found), []
+    if found.odd:
+        said.append(f"Left out, for the test queries of their records are others: {', '.join(found.odd)}.")
     partly = [f"{row.row} has {len(row.seeds)}" for row in found.rows if 0 < len(row.seeds) < len(seeds)]
     missing = [row.row for row in found.rows if not row.seeds]
     if partly:

@@ -22,7 +22,7 @@ the seed. So a row says all that sets it apart, and none inherits what another o
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -32,6 +32,9 @@ from pipeline.params.section import Section
 
 FOLDER = Path("experiments")
 METRICS = tuple(f"{metric}@{cutoff}" for cutoff in (10, 20, 50) for metric in ("ndcg", "recall"))
+
+# That `evaluate` ranks, by their names in per_user.parquet: one who misspells it is told before any row is computed.
+System = Literal["popularity", "teacher", "dueg", "dueg_index", "sum", "sum_index", "oracle", "ceiling"]
 
 Overrides = dict[str, Any]  # "train_dueg.alignment.weight": 0.0
 
@@ -48,7 +51,7 @@ class DataSet(Section):
 
 class Row(Section):
     set: Overrides = Field(default_factory=dict)
-    system: str = "dueg"
+    system: System = "dueg"
     data: list[str] | None = Field(None, min_length=1)
     needs: dict[str, str] = Field(default_factory=dict)
     paper: dict[str, dict[str, float]] = Field(default_factory=dict)  # the paper's data set -> metric -> its figure

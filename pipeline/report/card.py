@@ -22,10 +22,9 @@ from typing import Any
 
 from pipeline.catalog.licences import Licence, of_data
 from pipeline.errors import MolarError
-from pipeline.experiments import records
 from pipeline.params.document import text_of
 from pipeline.report import card_words
-from pipeline.report.card_run import Run, opened
+from pipeline.report.card_run import Run, opened, withheld
 from pipeline.report.place import check_place
 from pipeline.report.results import ORDER
 from pipeline.retrieval.metrics import short
@@ -51,17 +50,16 @@ def write(root: Path, path: Path, *, licence: str | None = None, commit: str | N
     check_place(path)
     if path.exists() and not path.read_bytes().startswith(OPENING.encode()):
         raise MolarError(f"{path} is there and is no model card: give the card another name")
-    path.write_text(text(opened(root, commit), licence), "utf-8")
+    run = opened(root, commit)
+    path.write_text(text(replace(run, held_back=withheld(root, run)), licence), "utf-8")
 
 
 def of_record(folder: Path, held_back: Mapping[str, str], licence: str | None = None) -> str:
     """The card that goes with the record in `folder`; `held_back` are outs that are not published, and why.
 
-    One that came with the record, or was sent with it before, stays as it is unless a licence is given.
+    One that lies there already counts for nothing: it may be of a push that failed and held back less.
     Raises MolarError: files that are not of one run.
     """
-    if licence is None and (folder / records.CARD).is_file():
-        return (folder / records.CARD).read_text("utf-8")
     return text(replace(opened(folder), held_back=held_back), licence)
 
 
@@ -74,7 +72,7 @@ def text(run: Run, licence: str | None = None) -> str:
         "Data": _data(run, known),
         "What was run": _ran(run),
         "Intended use and limits": card_words.limits(run.params, run.metrics, run.served, known.ours),
-        "Use": card_words.OF_RUN if run.machine is None else card_words.OF_RECORD,
+        "Use": card_words.use(run.machine is not None, run.held_back),
         "Reference": card_words.REFERENCE,
     }
     body = [f"## {name}\n\n{words}\n" for name, words in sections.items()]
@@ -166,6 +164,7 @@ def _ran(run: Run) -> str:
     digests = [[f"`{out['path']}`", stage, f"`{out['md5']}`", f"{out['size']:,}"] for stage, out in outs]
     since = f"; {run.changed} files of code have changed since they made this run" if run.changed else ""
     fetched = "`dvc pull` fetches them" if run.machine is None else "`molar experiment pull` brings them"
+    fetched += ", but for what is not passed on" if run.held_back else ""
     held = [f"`{out}` ({why})" for out, why in sorted(run.held_back.items())]
     without = f" Not passed on: {', '.join(held)}." if held else ""
     return "\n\n".join(

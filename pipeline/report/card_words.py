@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from pathlib import PurePath
 from typing import Any
 
 from pipeline.params import Params
+from pipeline.params.sharing import HOLDS_DATA
 from pipeline.retrieval.metrics import short
 
 ARXIV = "https://arxiv.org/abs/2412.18176"
@@ -23,14 +24,6 @@ recommender.similar(new)
 ```
 
 `data/mirm` alone is a folder that plain transformers opens."""
-OF_RUN, OF_RECORD = (
-    USE.format(first=first)
-    for first in (
-        "after `dvc pull`",
-        "at the commit above, after `molar experiment pull`, with params.yaml and dvc.lock of this folder copied into "
-        "it and `dvc checkout`",
-    )
-)
 
 REFERENCE = f"""The method is that of [Molar, arXiv 2412.18176]({ARXIV}). Neither the implementation nor this run is the
 authors', and these figures are not the paper's: where the paper leaves something open, a param says what was done.
@@ -55,6 +48,20 @@ SYSTEMS = {
     "ceiling": "the best that the process and the history alone allow",
 }
 READS = {"text": "text alone", "image": "picture alone", "text+image": "text and picture"}
+
+
+def use(record: bool, held_back: Container[str]) -> str:
+    """How it is served, from a record or a run; where the catalogue is held back, with one's own copy of the data."""
+    brought = (
+        "at the commit above, after `molar experiment pull`, with params.yaml and dvc.lock of this folder copied into "
+        "it and `dvc checkout{}`"
+        if record
+        else "after `dvc pull{}`"
+    )
+    if not any(out in held_back for out in HOLDS_DATA):
+        return USE.format(first=brought.format(""))
+    made = ", then `dvc repro ingest` over your own copy of the raw data, for the catalogue is not passed on"
+    return USE.format(first=brought.format(" --allow-missing") + made)
 
 
 def about(params: Params, served: str, mirm: Mapping[str, Any] | None) -> str:

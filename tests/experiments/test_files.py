@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from ruamel.yaml import YAML
@@ -10,8 +11,9 @@ from ruamel.yaml import YAML
 from pipeline.errors import MolarError
 from pipeline.experiments import points
 from pipeline.experiments.committed import Committed
-from pipeline.experiments.table import FOLDER, load_table, parsed
+from pipeline.experiments.table import FOLDER, System, load_table, parsed
 from pipeline.params.document import differences
+from pipeline.report.results import ORDER
 
 from ..conftest import ROOT
 
@@ -97,6 +99,10 @@ MISTAKES = {
         "x.yaml: unknown key rows.a.sets (allowed: set, system, data, needs, paper, note)"
     ),
     f"{HEAD}rows: {{a: {{}}}}\nagainst: b\n": "x.yaml: against = 'b' is none of the rows (a)",
+    f"{HEAD}rows: {{a: {{system: duegg}}}}\n": (
+        "x.yaml: rows.a.system = 'duegg': should be 'popularity', 'teacher', 'dueg', 'dueg_index', 'sum', 'sum_index', "
+        "'oracle' or 'ceiling'"
+    ),
     f"{HEAD}rows: {{a: {{data: [ml]}}}}\n": "x.yaml: rows.a.data names 'ml', which is not under data (demo)",
     f"{HEAD}rows: {{a: {{set: {{seed: 1}}}}}}\n": "x.yaml: rows.a.set.seed: the seeds are those of --seeds",
     f"{HEAD}rows: {{a: {{}}, a: {{}}}}\n": (
@@ -115,6 +121,10 @@ def test_a_mistake_in_a_file_is_one_line_that_names_file_and_key(text: str) -> N
     with pytest.raises(MolarError) as caught:
         parsed(text, "x.yaml")
     assert str(caught.value) == MISTAKES[text]
+
+
+def test_a_row_may_show_any_system_that_evaluate_ranks() -> None:
+    assert get_args(System) == ORDER
 
 
 OVERRIDES = {

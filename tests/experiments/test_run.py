@@ -23,7 +23,7 @@ from pipeline.experiments.points import points_of
 from pipeline.experiments.records import FOLDER
 from pipeline.experiments.table import load_table
 
-from .toy import Toy
+from .toy import Toy, made
 
 Ran = tuple[Toy, list[str], list[str]]
 
@@ -83,11 +83,14 @@ def test_a_second_run_computes_nothing_and_touches_nothing(ran: Ran) -> None:
     assert {path: path.stat().st_mtime_ns for path in (toy.root / FOLDER).rglob("*")} == before
 
 
-def test_lost_records_come_from_the_run_cache_and_are_the_same(ran: Ran) -> None:
+def test_lost_and_damaged_records_come_from_the_run_cache_and_are_the_same(ran: Ran) -> None:
     toy, _, _ = ran
-    kept = {path.relative_to(toy.root): path.read_bytes() for path in records(toy)[0].iterdir()}
-    shutil.rmtree(records(toy)[0])
+    lost, damaged = records(toy)[:2]
+    kept = {path.relative_to(toy.root): path.read_bytes() for folder in (lost, damaged) for path in folder.iterdir()}
+    shutil.rmtree(lost)
+    (damaged / "per_user.parquet").write_bytes(b"PAR1 and no more")
     said = toy.molar("run", "toy", "--seeds", "1")
+    assert said[0].startswith(f"mind: the record {damaged.name} has a per_user.parquet that is cut short: it counts")
     assert "every stage of them is in the run-cache: nothing to compute" in said
     assert toy.executions() == []
     for path, content in kept.items():
@@ -196,6 +199,19 @@ def test_without_a_checkpoint_one_line_says_what_to_put_where(fresh: Toy) -> Non
     ]
 
 
+def test_where_every_row_lacks_its_checkpoint_nothing_is_said_to_be_there(fresh: Toy) -> None:
+    said = fresh.molar("run", "toy", "--data", "films", "--only", "huge", "--keep-going", status=1)
+    assert said[0].startswith("left out: huge needs ") and said[1:] == [
+        "error: toy on films: 0 of 1 row can be computed"
+    ]
+
+
+def test_more_seeds_than_show_looks_for_are_refused(fresh: Toy) -> None:
+    assert fresh.molar("run", "toy", "--seeds", "21", status=1) == [
+        "error: --seeds 21: at most 20, for show, report and push look for no others"
+    ]
+
+
 def test_without_its_raw_data_one_line_says_how_to_give_it(fresh: Toy) -> None:
     text = "title: T\ndata: {shop: {set: {ingest.path: data/raw/shop}}}\nrows: {a: {}}\n"
     (fresh.root / "experiments" / "shop.yaml").write_text(text)
@@ -217,12 +233,28 @@ def test_other_code_is_another_result_and_other_words_are_not(ran: Ran, monkeypa
         original = Path(path).read_text() if Path(path).exists() else ""
         Path(path).write_text(original + "# more\n")
         assert addresses() == before, "what is not committed is not measured"
-        assert Committed(toy.root).changed() == ([] if same else [path])
+        assert Committed(toy.root).changed([params_of(toy.root)]) == ([] if same else [path])
         toy.git("add", path)
         toy.git("commit", "-qm", "more")
         assert (addresses() == before) == same
     toy.git("reset", "-q", "--hard", "HEAD~2")
     assert addresses() == before
+
+
+def test_raw_data_that_is_not_committed_is_named(tmp_path: Path) -> None:
+    toy = made(tmp_path / "checkout", dvc=False)
+    raw, other = (toy.root / "data/raw" / name for name in ("demo.dvc", "other.dvc"))
+    for path in (raw, other):
+        path.write_text("outs: []\n")
+        toy.git("add", "-f", str(path))
+    toy.git("commit", "-qm", "raw data")
+    params = params_of(toy.root)
+    assert Committed(toy.root).changed([params]) == []
+    for path in (raw, other, toy.root / "data/raw/demo/interactions.csv"):
+        path.write_text("others\n")
+    assert Committed(toy.root).changed([params]) == ["data/raw/demo.dvc"]
+    params["ingest"]["path"] = "data/raw/other"
+    assert Committed(toy.root).changed([params]) == ["data/raw/other.dvc"]
 
 
 def test_two_runs_in_one_checkout_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,9 +11,12 @@ import pytest
 from pipeline.errors import MolarError
 from pipeline.experiments import share
 from pipeline.experiments.cache import Cache
+from pipeline.experiments.committed import Committed, WorkingTree
+from pipeline.experiments.licence import held_back
 from pipeline.experiments.records import FOLDER
 from pipeline.experiments.refs import NAMESPACE
 from pipeline.experiments.transfer import Moved
+from pipeline.params.load import parsed
 
 from .sharing import address, card, clone, forge, records, with_origin
 from .toy import Toy, made
@@ -93,6 +96,56 @@ def test_a_card_goes_with_each_record_and_an_unchanged_one_is_not_sent_again(two
     for toy in two:
         assert do.push(toy)[0] == "toy on demo: 0 records sent to Git remote origin (0 B), 1 there already"
     assert (git(ann, "ls-remote", "origin"), records(ann)) == (sent, kept)
+
+
+DATA = ["data/raw/demo", "data/catalog"]
+MARKS = {
+    "params.yaml": (
+        "share_data: true",
+        "share_data: false",
+        ["data/raw/demo", "data/catalog"],
+        "runtime.share_data is",
+    ),
+    "data/raw/demo.dvc": ("raw", "raw\n  push: false", DATA, "data/raw/demo.dvc says"),
+    "dvc.yaml": (
+        "metrics: [metrics.json]",
+        "metrics: [metrics.json: {push: false}]",
+        ["metrics.json"],
+        "dvc.yaml says",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", MARKS)
+def test_a_mark_counts_in_the_last_commit_or_the_working_tree(name: str, tmp_path: Path) -> None:
+    toy = made(tmp_path / "checkout", dvc=False)
+    path, (before, after, held, why) = toy.root / name, MARKS[name]
+    (toy.root / "data/raw/demo.dvc").write_text("outs:\n- md5: x\n  path: raw")
+    git(toy, "add", "-f", "data/raw/demo.dvc")
+    toy.git("commit", "-qm", "raw data")
+
+    def found() -> dict[str, str]:
+        values = parsed(Committed(toy.root).text("params.yaml"), "params.yaml")
+        return held_back(values, Committed(toy.root), WorkingTree(toy.root))
+
+    plain = path.read_text()
+    assert found() == {}
+    path.write_text(plain.replace(before, after))
+    assert list(found()) == held and all(said.startswith(why) for said in found().values())
+    assert all(said.endswith("in the working tree, not committed") for said in found().values())
+    toy.git("commit", "-qam", "a mark")
+    assert list(found()) == held and not any("committed" in said for said in found().values())
+    path.write_text(plain)
+    assert list(found()) == held, "what the last commit marks"
+
+
+def test_what_the_working_tree_alone_marks_is_not_sent(two: tuple[Toy, Toy], do: Do) -> None:
+    ann, _ = two
+    forge(ann, 0)
+    path = ann.root / "dvc.yaml"
+    path.write_text(path.read_text().replace(*MARKS["dvc.yaml"][:2]))
+    said = "held back: metrics.json, for dvc.yaml says push: false in the working tree, not committed; the records"
+    assert any(line.startswith(said) for line in do.push(ann))
 
 
 def test_without_a_card_a_record_is_left_out_and_the_others_travel(

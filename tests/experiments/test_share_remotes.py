@@ -139,6 +139,7 @@ def test_data_that_may_not_be_passed_on_is_never_sent(
     digests = [re.findall(rf"path: {path}\n.*\n.*md5: (\S+)", lock)[0] for path in ("data/catalog", "data/raw/demo")]
     held = {f"files/md5/{digest[:2]}/{digest[2:]}" for digest in digests}
     theirs = clone(toy, tmp_path / "theirs", config)
+    (next((toy.root / FOLDER / "records").iterdir()) / "README.md").write_text("of a push that failed")
     for each, command, more in ((toy, share.push, [card.of_record]), (theirs, share.pull, [])):
         each.enter(monkeypatch)
         command("toy", None, None, "origin", *more)

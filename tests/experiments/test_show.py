@@ -15,8 +15,10 @@ from pipeline.experiments.committed import Committed
 from pipeline.experiments.figures import FLIPS, Figures, figures
 from pipeline.experiments.formats import written
 from pipeline.experiments.points import points_of
+from pipeline.experiments.records import durations
 from pipeline.experiments.sheet import bucket_sheets, main_sheet, notes
 from pipeline.experiments.table import load_table
+from pipeline.report.table_page import page
 from pipeline.retrieval.metrics import HISTORY_EDGES, POPULARITY_EDGES, by_bucket, ndcg_at, recall_at
 from pipeline.retrieval.significance import holm, sign_flip
 
@@ -121,7 +123,7 @@ def test_nothing_computed_is_a_table_of_missing_rows(toy: Toy, monkeypatch: pyte
     assert written(empty, "csv", buckets=True).count("\n") == 5
 
 
-def test_rows_that_were_asked_different_queries_share_no_table(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rows_that_were_asked_other_queries_are_left_out_and_named(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(toy.root)
     odd = points_of("toy", load_table("toy"), Committed(toy.root), "demo", [0])
     for shift, point in enumerate({p.address: p for p in odd}.values()):
@@ -129,8 +131,50 @@ def test_rows_that_were_asked_different_queries_share_no_table(toy: Toy, monkeyp
         table = pq.read_table(folder / "per_user.parquet")
         table = table.rename_columns([name.replace("_masked", "_unmasked") for name in table.column_names])
         pq.write_table(table, folder / "per_user.parquet")
-    with pytest.raises(MolarError, match="fpmc and whole were asked different queries"):
-        figures("toy", "demo", SEEDS)
+    found = figures("toy", "demo", SEEDS)
+    assert found.odd == ["fpmc", "unaligned"] and [row.row for row in found.rows] == ["whole", "IDs"]
+    assert notes(found)[-1] == "Left out, for the test queries of their records are others: fpmc, unaligned."
+    against = figures("toy", "demo", SEEDS, against="fpmc")
+    assert [row.row for row in against.rows] == ["fpmc"], "the reference stays"
+
+
+DAMAGES = {
+    "per_user.parquet": (b"PAR1 and no more", "has a per_user.parquet that is cut short"),
+    "metrics.json": (None, "has no metrics.json"),
+    "record.json": (b'{"commit": ', "holds a file that cannot be read"),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGES)
+def test_a_damaged_record_is_named_and_counts_as_absent(
+    toy: Toy, name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(toy.root)
+    folder = figures("toy", "films").records["fpmc"][1]
+    before, (content, problem) = (folder / name).read_bytes(), DAMAGES[name]
+    (folder / name).unlink()
+    if content is not None:
+        (folder / name).write_bytes(content)
+    try:
+        assert page(figures("toy", "films")).count("has 2") == 2
+        assert list(figures("toy", "films").records["fpmc"]) == [0, 2]
+        said = f"mind: the record {folder.name} {problem}: it counts as absent, `molar experiment run` makes it anew\n"
+        assert capsys.readouterr().err == 2 * said
+        assert durations(toy.root)["evaluate"] == 61
+    finally:
+        (folder / name).write_bytes(before)
+
+
+def test_a_record_that_is_damaged_between_its_ends_is_one_line(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(toy.root)
+    path = figures("toy", "films").records["fpmc"][1] / "per_user.parquet"
+    before = path.read_bytes()
+    path.write_bytes(b"PAR1" + b"\0" * 100 + b"PAR1")
+    try:
+        with pytest.raises(MolarError, match=r"per_user.parquet is damaged: delete \S+ and run the row again"):
+            figures("toy", "films")
+    finally:
+        path.write_bytes(before)
 
 
 NAMES = sorted(path.stem for path in (ROOT / "experiments").glob("*.yaml"))

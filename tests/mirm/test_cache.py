@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from pipeline import checkpoints
 from pipeline.mirm import cache
 from stages.cli import app
+from stages.command import EMBEDDING, running
 
 DAY = 86400
 
@@ -77,8 +77,12 @@ def test_a_damaged_file_is_listed_and_can_go():
     assert len(cache.prune(0)) == 1 and not path.exists()
 
 
-def test_nothing_is_removed_while_items_are_being_embedded():
+@pytest.mark.parametrize("stage", EMBEDDING)
+def test_nothing_is_removed_while_another_scratch_root_s_run_may_fill_it(root, monkeypatch, stage):
     path = fill("new", 2)
-    with checkpoints.locked("embed_items"):
-        assert molar("--prune-days", "0").exit_code == 1
-    assert path.exists()
+    with monkeypatch.context() as clone:
+        clone.setenv("MOLAR_SCRATCH", str(root / "of a clone"))
+        with running(stage):
+            clone.undo()
+            assert molar("--prune-days", "0").exit_code == 1 and path.exists()
+    assert molar("--prune-days", "0").exit_code == 0 and not path.exists()

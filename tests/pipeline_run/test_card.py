@@ -98,8 +98,9 @@ def test_the_card_that_goes_with_a_record_follows_from_the_record_alone(project:
     assert "Code: commit `def`. params.yaml" in text and "had others): torch 9.9." in text
     assert not re.search(r"\bcores\b", text)
     assert "listing). Not passed on: `data/catalog` (a licence)." in text and "after `molar experiment pull`" in text
-    (record / "README.md").write_text("its own")
-    assert card.of_record(record, {}) == "its own" and "license: mit\n" in card.of_record(record, {}, "mit")
+    (record / "README.md").write_text("of an earlier push")
+    assert card.of_record(record, {"data/catalog": "a licence"}) == text
+    assert "license: mit\n" in card.of_record(record, {}, "mit")
 
 
 def test_files_that_are_not_of_one_run_are_refused(record: Path, tmp_path: Path) -> None:
@@ -125,6 +126,6 @@ def test_files_that_are_not_of_one_run_are_refused(record: Path, tmp_path: Path)
         f"{metrics} is not the one that dvc.lock records: run `dvc repro evaluate`"
     )
     metrics.unlink()
-    assert refusal(lambda: card.write(record, tmp_path / "card.md")).startswith(f"{metrics} not found: a card is of")
+    assert refusal(lambda: card.write(record, tmp_path / "card.md")).startswith(f"{metrics} not found: a finished run")
     lock.unlink()
-    assert refusal(lambda: card.write(record, tmp_path / "card.md")).startswith(f"{lock} not found: a card is of")
+    assert refusal(lambda: card.write(record, tmp_path / "card.md")).startswith(f"{lock} not found: a finished run")

@@ -1,12 +1,18 @@
 """What a card says of runs of every kind: conditions of the data, backbones, limits; no local path is told."""
 
+import hashlib
+import json
+import shutil
+import subprocess
+from dataclasses import replace
+
 import pytest
 from ruamel.yaml import YAML
 
 from pipeline.catalog.licences import UNKNOWN, of_data
 from pipeline.params import load_params
 from pipeline.report import card, card_words
-from pipeline.report.card_run import Run
+from pipeline.report.card_run import Run, opened, withheld
 from tests.conftest import ROOT
 
 PARAMS = load_params(ROOT / "params.yaml")
@@ -90,6 +96,56 @@ def test_no_path_of_a_machine_is_told():
 def test_the_params_are_told_but_those_of_the_machine():
     told = YAML(typ="safe").load(card.text(run()).split("```yaml\n")[1].split("```")[0])
     assert told == {key: value for key, value in run().values.items() if key != "runtime"}
+
+
+def test_what_is_held_back_is_told_and_how_to_do_without(tmp_path):
+    lock = {"ingest": {"deps": [{"path": "data/raw/shop"}], "outs": [{"path": "data/catalog", "md5": "x", "size": 1}]}}
+    of = replace(run(changed(ingest={"path": "data/raw/shop"})), lock=lock)
+    assert "`dvc pull` fetches them; " in card.text(of) and "after `dvc pull`:" in card.text(of)
+    assert withheld(tmp_path, of) == {}, "neither Git nor dvc.yaml"
+    (tmp_path / "dvc.yaml").write_text(
+        "stages: {ingest: {deps: ['${ingest.path}'], outs: [data/catalog: {push: false}]}}"
+    )
+    assert withheld(tmp_path, of) == {"data/catalog": "dvc.yaml says push: false"}
+    of = replace(of, values=of.values | {"runtime": {"share_data": False}})
+    (tmp_path / "data/raw").mkdir(parents=True)
+    (tmp_path / "data/raw/shop.dvc").write_text("outs: [{path: shop}]")
+    held = withheld(tmp_path, of)
+    assert set(held) == {"data/catalog", "data/raw/shop"}
+    text = card.text(replace(of, held_back=held))
+    assert "`dvc pull` fetches them, but for what is not passed on; " in text
+    assert "Not passed on: `data/catalog` (dvc.yaml says push: false), `data/raw/shop` (runtime." in text
+    assert "after `dvc pull --allow-missing`, then `dvc repro ingest` over your own copy of the raw data" in text
+    text = card.text(replace(of, held_back=held, machine={}))
+    assert "`dvc checkout --allow-missing`, then `dvc repro ingest` over" in text
+
+
+def test_code_that_made_the_run_and_was_never_committed_is_told(tmp_path):
+    def git(*arguments):
+        subprocess.run(["git", *arguments], cwd=tmp_path, check=True, capture_output=True)
+
+    names = ("kept", "edited", "new", "later")
+    files = [tmp_path / f"{name}.py" for name in names]
+    git("init", "-q")
+    for path in files:
+        path.write_text("1")
+    git("add", "kept.py", "edited.py", "later.py")
+    git("-c", "user.name=t", "-c", "user.email=t", "commit", "-qm", "code")
+    files[1].write_text("2")
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    metrics = tmp_path / "metrics.json"
+    metrics.write_text(json.dumps({"test": {"dueg": FIGURES}, "difference": {}}))
+    pairs = [(of.name, hashlib.md5(of.read_bytes()).hexdigest()) for of in (*files, metrics)]
+    entries = [{"path": path, "md5": md5, "size": 1} for path, md5 in pairs]
+    (tmp_path / "dvc.lock").write_text(
+        json.dumps({"stages": {"evaluate": {"deps": entries[:-1], "outs": entries[-1:]}}})
+    )
+    files[3].write_text("2")
+    found = opened(tmp_path)
+    assert found.commit.endswith("` with 2 uncommitted files") and found.changed == 1
+    git("add", "edited.py", "new.py")
+    git("-c", "user.name=t", "-c", "user.email=t", "commit", "-qm", "more")
+    assert opened(tmp_path).commit.endswith("`")
 
 
 def test_a_cell_may_hold_what_ends_one():

@@ -1,5 +1,6 @@
 """`molar report` over plain arrays in place of trained models: a page from what the stages saved, or one line."""
 
+import hashlib
 import json
 import re
 import shutil
@@ -69,6 +70,26 @@ def test_the_page_tells_what_the_stages_saved(run, capsys):
     before = page
     report.main(run / "page.html", examples=4)
     assert (run / "page.html").read_text() == before
+
+
+def test_params_and_figures_of_two_runs_are_refused(run, capsys):
+    digest = hashlib.md5((run / "metrics.json").read_bytes(), usedforsecurity=False).hexdigest()
+    stage = {"params": {"params.yaml": {"seed": 0}}, "outs": [{"path": "metrics.json", "md5": digest}]}
+    (run / "dvc.lock").write_text(json.dumps({"stages": {"evaluate": stage}}))  # JSON is YAML
+    report.main(run / "page.html", examples=0)
+    (run / "page.html").unlink()
+    (run / "params.yaml").write_text("seed: 1\n")
+    capsys.readouterr()
+    for said in (
+        "params.yaml: seed is not what evaluate ran with",
+        "metrics.json is not the one that dvc.lock records",
+    ):
+        with pytest.raises(SystemExit):
+            report.main(run / "page.html")
+        assert capsys.readouterr().err.startswith(f"error: {said}")
+        (run / "params.yaml").write_text("seed: 0\n")
+        (run / "metrics.json").write_text("{}")
+    assert not (run / "page.html").exists()
 
 
 def test_an_example_s_hit_is_where_evaluate_ranked_it(run):

@@ -7,8 +7,8 @@ nulls: seeds of one teacher differ by chance alone, so that a test of one agains
 pair of twenty, and Holm over nine comparisons in one family of twenty. The unit of the test is the user, averaged
 over seeds; a row's own luck with its seeds is shared by all users, which no test over users can see. So the share of
 rejections is measured: rows of one seed, and rows of three, which is what a table has by default. The teacher is a
-SASRec that learns in eighteen epochs of large batches (`QUICK`): a third of the time of the preset's, and nearly as good as
-the winner of strength.py.
+SASRec that learns in eighteen epochs of large batches (`QUICK`): a third of the time of the preset's, and nearly as
+good as the winner of strength.py.
 
 power: the queries of the demo world are the population, so that a difference between two systems is known exactly. One
 is made five per cent better than the other in truth by giving it the attainable ranks (`ceiling`) on as many queries,

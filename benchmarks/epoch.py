@@ -113,14 +113,14 @@ class Clock(Live):
 
 
 def full_windows(items: int, windows: int) -> Sequences:
-    """Users whose training items, drawn at random, fill one window each."""
-    each = HISTORY + 1
+    """Users whose training items, drawn at random, fill one window each; one more is for validation."""
+    each = HISTORY + 2
     return Sequences(
         user_ids=[str(user) for user in range(windows)],
         items=np.random.default_rng(0).integers(0, items, windows * each, np.int32),
         timestamps=np.tile(np.arange(each), windows),
         offsets=np.arange(windows + 1) * each,
-        train_end=np.full(windows, each, np.int32),
+        train_end=np.full(windows, each - 1, np.int32),
         valid_end=np.full(windows, each, np.int32),
         num_items=items,
         num_warm=items,

@@ -83,9 +83,25 @@ def test_the_search_never_ranks_a_test_query(tmp_path, monkeypatch: pytest.Monke
     changed = preset.model_copy(update={"protocol": preset.protocol.model_copy(update={"max_history": 20})})
     Runs("ml-100k", "fpmc", changed, _NoTest()).validation(winner, ROUNDS[-1][0])  # type: ignore[arg-type]
     assert done == [("fpmc", 0, ROUNDS[-1][0])]
-    assert (
-        len(list((tmp_path / "ml-100k" / "fpmc" / f"{winner}-0").glob("*.json"))) == 1
-    )  # the others were of other params
+    kept = [path.name for path in (tmp_path / "ml-100k" / "fpmc" / f"{winner}-0").glob("[0-9]*.json")]
+    assert kept == [f"{ROUNDS[-1][0]}.json"]  # the others were of other params
+
+
+def test_a_run_killed_before_its_first_figure_is_not_another_s_beginning(tmp_path, monkeypatch) -> None:
+    def trained(params: Params, sequences: object, seed: int, scratch) -> None:
+        found.append((scratch / "last.safetensors").exists())
+        (scratch / "last.safetensors").touch()
+        raise KeyboardInterrupt
+
+    found: list[bool] = []
+    monkeypatch.setattr(strength, "RESULTS", tmp_path)
+    monkeypatch.setattr(strength, "trained", trained)
+    preset = preset_params("ml-100k")
+    changed = preset.model_copy(update={"protocol": preset.protocol.model_copy(update={"max_history": 20})})
+    for params in (preset, preset, changed):
+        with pytest.raises(KeyboardInterrupt):
+            Runs("ml-100k", "fpmc", params, _NoTest()).validation("base", 6)  # type: ignore[arg-type]
+    assert found == [False, True, False]
 
 
 def test_peers_are_told_by_the_metrics_of_the_table() -> None:

@@ -89,7 +89,7 @@ def _row(
     except MolarError as error:
         raise SystemExit(str(error)) from None
     target.mkdir(parents=True, exist_ok=True)
-    for file in reversed(kept):  # the first last: its presence means the row is whole
+    for file in kept:
         if (clone.root / file).exists():
             shutil.copy(clone.root / file, target / Path(file).name)
-    done.write_text(text, "utf-8")
+    done.write_text(text, "utf-8")  # last: a row without it is not whole

@@ -55,6 +55,7 @@ class Committed:
         return sorted({key.split(".")[0] for stage in self.stages.values() for key in stage.get("params", [])})
 
     def has(self, path: str) -> bool:
+        """Whether it has such a file."""
         return path in self.blobs
 
     def text(self, path: str) -> str:

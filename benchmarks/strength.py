@@ -2,12 +2,12 @@
 
     MOLAR_REAL_DATA=... python -m benchmarks.strength ml-100k                 about an hour and a quarter of one thread
     MOLAR_REAL_DATA=... python -m benchmarks.strength ml-100k --models fpmc   one model: about ten minutes
-    MOLAR_REAL_DATA=... python -m benchmarks.strength ml-1m                   many hours; not run yet
+    MOLAR_REAL_DATA=... python -m benchmarks.strength ml-1m                   about four hours and a half
     ... --report                                                              the tables of what has been run
 
 The budget of every model: the twelve named configurations of `GRIDS`, one seed, chosen by validation NDCG@10 in three
-rounds (`ROUNDS`: all get 6 epochs, the best four go on to 12, of these the best two to 24); then the best one is
-trained until validation stops improving, with three seeds. The search never ranks a test query.
+rounds (`BUDGETS`: on ml-100k all get 6 epochs, the best four go on to 12, of these the best two to 24); then the best
+one is trained until validation stops improving, with three seeds. The search never ranks a test query.
 
 Every figure is kept under .molar/strength/ as soon as it is there, beside the checkpoint it came from, so a killed run
 goes on; CPU seconds are right only if none was killed. A figure is taken anew when the params behind it have changed.
@@ -17,7 +17,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -30,9 +31,22 @@ from pipeline.params import Params, check
 from pipeline.retrieval.metrics import short
 
 RESULTS = Path(".molar/strength")
-ROUNDS = ((6, 12), (12, 4), (24, 2))  # epochs that a configuration has had by then, configurations that get them
 SEEDS = 3
-MAX_EPOCHS, PATIENCE = 60, 8  # of the winner
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What each model may spend on one data set."""
+
+    rounds: tuple[tuple[int, int], ...]  # epochs that a configuration has had by then, configurations that get them
+    max_epochs: int  # of the winner,
+    patience: int  # and how many of them may bring nothing
+
+
+BUDGETS = {
+    "ml-100k": Budget(((6, 12), (12, 4), (24, 2)), max_epochs=60, patience=8),
+    "ml-1m": Budget(((3, 12), (6, 4), (12, 2)), max_epochs=45, patience=6),  # an epoch has more steps
+}
 
 Overrides = Mapping[str, object]  # keys below train_teacher; all else is the preset's
 
@@ -132,9 +146,9 @@ def configured(preset: Params, model: str, overrides: Overrides, epochs: int, pa
     return check(values, f"{model}: {dict(overrides)}")
 
 
-def search(names: list[str], validation: Callable[[str, int], float]) -> str:
-    """The winner of `ROUNDS` by `validation(name, epochs)`, which is asked for nothing else; of equals the first."""
-    for epochs, count in ROUNDS:
+def search(names: list[str], rounds: Iterable[tuple[int, int]], validation: Callable[[str, int], float]) -> str:
+    """The winner of the rounds by `validation(name, epochs)`, which is asked for nothing else; of equals the first."""
+    for epochs, count in rounds:
         reached = {name: validation(name, epochs) for name in names[:count]}
         names = sorted(reached, key=lambda name: -reached[name])
     return names[0]
@@ -145,7 +159,12 @@ class Runs:
 
     def __init__(self, data: str, model: str, preset: Params, sequences: Sequences | None) -> None:
         self.model, self.preset, self.sequences = model, preset, sequences
+        self.budget = BUDGETS[data]
         self.directory = RESULTS / data / model
+
+    def winner(self) -> str:
+        """The configuration that the search takes."""
+        return search(list(GRIDS[self.model]), self.budget.rounds, self.validation)
 
     def validation(self, name: str, epochs: int) -> float:
         """Best validation NDCG@10 within so many epochs."""
@@ -157,8 +176,8 @@ class Runs:
 
     def final(self, name: str, seed: int) -> dict[str, float]:
         """A seed of the winner, and its test metrics; seed 0 goes on from where the search left it."""
-        overrides = GRIDS[self.model][name]
-        return self._run(name, seed, configured(self.preset, self.model, overrides, MAX_EPOCHS, PATIENCE), test=True)
+        limits = self.budget.max_epochs, self.budget.patience
+        return self._run(name, seed, configured(self.preset, self.model, GRIDS[self.model][name], *limits), test=True)
 
     def _run(self, name: str, seed: int, params: Params, test: bool = False) -> dict[str, float]:
         scratch = self.directory / f"{name.replace(' ', '-')}-{seed}"
@@ -210,8 +229,9 @@ def _line(results: Mapping[str, float]) -> str:
 
 def grid_table(runs: Runs) -> None:
     """Validation NDCG@10 of every configuration by the round it reached."""
-    print(f"\n| {runs.model} | changed | {' | '.join(f'{epochs} epochs' for epochs, _ in ROUNDS)} | best epoch |")
-    print(f"|{'---|' * (3 + len(ROUNDS))}")
+    rounds = runs.budget.rounds
+    print(f"\n| {runs.model} | changed | {' | '.join(f'{epochs} epochs' for epochs, _ in rounds)} | best epoch |")
+    print(f"|{'---|' * (3 + len(rounds))}")
     grid = GRIDS[runs.model]
     base = next(iter(grid.values()))
     reached: dict[str, list[float]] = {name: [] for name in grid}
@@ -220,11 +240,11 @@ def grid_table(runs: Runs) -> None:
         reached[name].append(runs.validation(name, epochs))
         return reached[name][-1]
 
-    winner = search(list(grid), validation)
+    winner = search(list(grid), rounds, validation)
     for name in sorted(grid, key=lambda name: (-len(reached[name]), -reached[name][-1])):
-        last = ROUNDS[len(reached[name]) - 1][0]
+        last = rounds[len(reached[name]) - 1][0]
         changed = ", ".join(f"{k.split('.')[-1]} {v}" for k, v in grid[name].items() if base.get(k) != v)
-        cells = [short(value) for value in reached[name]] + [""] * (len(ROUNDS) - len(reached[name]))
+        cells = [short(value) for value in reached[name]] + [""] * (len(rounds) - len(reached[name]))
         epoch = runs.searched(name, last)["epoch"]
         print(f"| {f'**{name}**' if name == winner else name} | {changed} | {' | '.join(cells)} | {epoch} |")
 
@@ -236,7 +256,7 @@ def result_table(data: str, everything: list[Runs]) -> None:
         f"|{'---|' * 8}"
     )
     for runs in everything:
-        name = search(list(GRIDS[runs.model]), runs.validation)
+        name = runs.winner()
         rows = [runs.final(name, seed) for seed in range(SEEDS)]
         cells = [
             f"{short(np.mean([r[m] for r in rows]))} ({short(np.std([r[m] for r in rows], ddof=1))}; "
@@ -265,7 +285,7 @@ def main(
     sequences = None if report else real_sequences(data, preset)
     everything = [Runs(data, model, preset, sequences) for model in models.split(",")]
     for runs in everything:
-        winner = search(list(GRIDS[runs.model]), runs.validation)
+        winner = runs.winner()
         for seed in range(SEEDS):
             runs.final(winner, seed)
     for runs in everything:

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 
 from benchmarks import strength
-from benchmarks.strength import GRIDS, MAX_EPOCHS, METRICS, PATIENCE, PEERS, ROUNDS, SEEDS, Runs, configured, search
+from benchmarks.strength import BUDGETS, GRIDS, METRICS, PEERS, SEEDS, Runs, configured, search
 from benchmarks.teacher import preset_params
 from pipeline.params import Params
 
 DATA = ("ml-100k", "ml-1m")
+ROUNDS = BUDGETS["ml-100k"].rounds
 
 
 @pytest.mark.parametrize("data", DATA)
@@ -37,7 +38,7 @@ def test_every_round_is_for_the_best_of_the_last_by_validation() -> None:
         asked.append((name, epochs))
         return reached[name]
 
-    assert search(list(reached), validation) == "c8"
+    assert search(list(reached), ROUNDS, validation) == "c8"
     assert [sum(epochs == at for _, epochs in asked) for at, _ in ROUNDS] == [count for _, count in ROUNDS]
     best = sorted(reached, key=lambda name: -reached[name])
     for at, count in ROUNDS:
@@ -46,8 +47,8 @@ def test_every_round_is_for_the_best_of_the_last_by_validation() -> None:
 
 def test_a_later_round_decides_alone_and_the_first_of_equals_wins() -> None:
     names = [f"c{i}" for i in range(12)]
-    assert search(names, lambda name, at: float(name == "c1" if at == ROUNDS[-1][0] else name == "c0")) == "c1"
-    assert search(names, lambda name, at: 0.0) == "c0"
+    assert search(names, ROUNDS, lambda name, at: float(name == "c1" if at == ROUNDS[-1][0] else name == "c0")) == "c1"
+    assert search(names, ROUNDS, lambda name, at: 0.0) == "c0"
 
 
 class _NoTest:
@@ -73,7 +74,7 @@ def test_the_search_never_ranks_a_test_query(tmp_path, monkeypatch: pytest.Monke
     monkeypatch.setattr(strength, "trained", trained)
     preset = preset_params("ml-100k")
     runs = Runs("ml-100k", "fpmc", preset, _NoTest())  # type: ignore[arg-type]
-    winner = search(list(GRIDS["fpmc"]), runs.validation)
+    winner = runs.winner()
     assert len(done) == sum(count for _, count in ROUNDS)
     with pytest.raises(AssertionError, match="test queries"):
         runs.final(winner, 0)
@@ -108,4 +109,12 @@ def test_peers_are_told_by_the_metrics_of_the_table() -> None:
     for peers in PEERS.values():
         for model, (_, figures) in peers.items():
             assert model in GRIDS and len(figures) == len(METRICS) + 1
-    assert SEEDS == 3 and MAX_EPOCHS > PATIENCE
+
+
+@pytest.mark.parametrize("data", DATA)
+def test_a_budget_narrows_from_all_twelve_and_its_winner_goes_on(data: str) -> None:
+    budget = BUDGETS[data]
+    epochs, counts = zip(*budget.rounds, strict=True)
+    assert counts[0] == 12 and list(counts) == sorted(counts, reverse=True)
+    assert list(epochs) == sorted(epochs) and epochs[-1] < budget.max_epochs > budget.patience
+    assert SEEDS == 3

@@ -15,6 +15,8 @@ from numpy.typing import ArrayLike, NDArray
 from pipeline.catalog.sources.plain import readable
 from pipeline.errors import MolarError
 
+NOBODY = -1  # as in fpmc.py, which would bring torch to whoever opens a catalogue
+
 
 def unwrapped(value: object) -> object:
     """The Python value of one that Arrow holds; any other as it is."""
@@ -79,6 +81,24 @@ def histories_of(histories: Sequence[ArrayLike], num_items: int) -> list[NDArray
             raise MolarError(f"history {row}: no item has the number {out_L[0]}, there are 0 to {num_items - 1}")
         found.append(numbers_L.astype(np.int32, copy=False))
     return found
+
+
+def users_of(users: ArrayLike | None, num_queries: int, num_users: int) -> NDArray[np.int32] | None:
+    """Whose histories they are: rows of users (Q,) int32, -1 for nobody's; None for nobody's at all.
+
+    Raises MolarError: another number of rows than of histories, or a row that no user has.
+    """
+    if users is None:
+        return None
+    rows_Q = np.asarray(users)
+    if rows_Q.shape != (num_queries,) or rows_Q.dtype.kind not in "iu":
+        raise MolarError(f"users should be a list of {num_queries} rows of users, one for each history")
+    out_Q = rows_Q[(rows_Q < NOBODY) | (rows_Q >= num_users)]
+    if len(out_Q):
+        raise MolarError(
+            f"users: no user has the row {out_Q[0]}, there are 0 to {num_users - 1} (and {NOBODY} for nobody)"
+        )
+    return rows_Q.astype(np.int32, copy=False)
 
 
 def refuse_empty(history: NDArray[np.integer], what: str) -> None:

@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from pipeline import artifacts, device, params
 from pipeline.artifacts import Artifact
@@ -38,7 +38,7 @@ from pipeline.retrieval.rank import top_k
 from pipeline.serving import tables
 from pipeline.serving.catalogue import RANK, SCORE, Catalogue, existing
 from pipeline.serving.content import Content, One, Picture, one_of
-from pipeline.serving.given import attributes_of, histories_of, refuse_empty, text_of
+from pipeline.serving.given import attributes_of, histories_of, refuse_empty, text_of, users_of
 from pipeline.serving.growing import Found, Growing
 
 
@@ -132,7 +132,7 @@ class Recommender:
         Raises MolarError: an unknown id, a filter that cannot be evaluated.
         """
         numbers = self.catalogue.numbers([item], "similar")
-        units_NK, depth = self._units_NK, _positive(k)
+        units_NK, depth = self._units_NK, self._depth(k)
         found, scores = top_k(units_NK[numbers], units_NK, depth, [numbers], self._candidates((), where))
         return self._table(found[0], scores[0])
 
@@ -182,7 +182,7 @@ class Recommender:
     def search(
         self,
         histories: Sequence[NDArray[np.int32]],
-        users: NDArray[np.int32] | None = None,
+        users: ArrayLike | None = None,
         k: int = 10,
         *,
         seen: bool | None = None,
@@ -190,12 +190,14 @@ class Recommender:
     ) -> Found:
         """`recommend` for many histories at once, all of it in numbers: items of the catalogue, rows of its users.
 
-        Returns items (Q, k) int32 and scores (Q, k) float32, best first, -1 and -inf where fewer are left.
-        Raises MolarError: an empty history, a number that no item has.
+        Row -1 is no user's. Returns items (Q, k) int32 and scores (Q, k) float32, best first, -1 and -inf where fewer
+        are left; k is at most the number of items.
+        Raises MolarError: an empty history, a number that no item or no user has, rows that are not one a history.
         """
-        depth, listed = _positive(k), not self.mask_seen if seen is None else seen
+        depth, listed = self._depth(k), not self.mask_seen if seen is None else seen
         histories = histories_of(histories, len(self.catalogue))
-        users_QD = self._served.user_vectors(histories, users)
+        users_Q = users_of(users, len(histories), len(self.catalogue.user_ids))
+        users_QD = self._served.user_vectors(histories, users_Q)
         return self._searcher.search(users_QD, depth, None if listed else histories, candidates_N)
 
     @property
@@ -207,6 +209,10 @@ class Recommender:
     @cached_property
     def _units_NK(self) -> NDArray[np.float32]:
         return _units(self._features())
+
+    def _depth(self, k: int) -> int:
+        """How long a list of k items can be: memory is allocated for it."""
+        return min(_positive(k), len(self.catalogue))
 
     def _history(self, history: Iterable[str]) -> NDArray[np.int32]:
         numbers_L = self.catalogue.numbers(history, "history")

@@ -144,7 +144,7 @@ def test_a_wrong_override_is_one_line_that_names_row_and_key(override: str) -> N
 
 
 def test_names_that_nothing_has() -> None:
-    with pytest.raises(MolarError, match=r"no experiment 'table9' in experiments/ \(there are: figure3, table2"):
+    with pytest.raises(MolarError, match=r"no experiment 'table9' in experiments/ \(there are: figure3, offline, "):
         load_table("table9")
     table = load_table("table5")
     with pytest.raises(MolarError, match=r"has no row 'w/o XY' \(there are: Molar, w/o IT"):

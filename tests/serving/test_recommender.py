@@ -139,12 +139,27 @@ def test_k_is_a_whole_number_of_any_library(recommender, monkeypatch):
         for wrong in (2.5, "5", None):
             assert refusal(lambda answer=answer, k=wrong: answer(k)) == f"k = {wrong!r}: should be a whole number"
         assert refusal(lambda answer=answer: answer(np.int32(0))) == "k = 0: should be at least 1"
+    for answer in answers.values():
+        assert len(answer(10**12)) == len(answer(4)), "no more than there are items, and memory for no more"
     assert {type(k) for k in asked} == {int}, "FAISS takes no other"
 
 
 def test_a_device_that_is_not_there_is_refused_before_anything_is_read(data):
     shutil.copy(ROOT / "params.yaml", data.parent)
     assert refusal(lambda: Recommender.load(data, on="gpu")) == "on = 'gpu': should be cpu, cuda or cuda:N"
+
+
+def test_users_in_numbers_are_one_for_each_history_and_are_there(recommender):
+    last = len(recommender.catalogue.user_ids) - 1
+    histories = [[0], [3, 1]]
+    for rows in ([0, last], np.array([-1, 0], np.int64), None):
+        assert recommender.search(histories, rows, k=2)[0].shape == (2, 2)
+    for rows in ([0], [[0, 1]], 0, [0.0, 1.0], ["a", "b"]):
+        message = refusal(lambda rows=rows: recommender.search(histories, rows, k=2))
+        assert message == "users should be a list of 2 rows of users, one for each history"
+    for wrong in (-2, last + 1):
+        message = refusal(lambda wrong=wrong: recommender.search(histories, [0, wrong], k=2))
+        assert message == f"users: no user has the row {wrong}, there are 0 to {last} (and -1 for nobody)"
 
 
 def test_histories_in_numbers_are_of_items_that_there_are(recommender):

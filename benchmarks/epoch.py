@@ -40,10 +40,10 @@ import numpy as np
 import torch
 import typer
 
+from benchmarks.peer import HISTORY
 from benchmarks.plain_products import HEAD, reached
 from benchmarks.strength import SASREC, configured
 from benchmarks.teacher import preset_params, real_sequences, trained
-from benchmarks.train import HISTORY
 from pipeline.catalog.catalogue import Sequences
 from pipeline.live import Live
 from pipeline.params import Params

@@ -1,23 +1,18 @@
 """How soon is our SASRec as good as RecBole's after five epochs? Same size, same data, same split, one thread each.
 
-    python3 -m venv /elsewhere && /elsewhere/bin/pip install --no-deps recbole==1.2.1      and what it asks for, but ray
-        (numpy 1.26, pandas 2.2, scipy 1.13, scikit-learn, colorlog, colorama, texttable, tabulate, plotly, tensorboard,
-        thop, psutil, pyyaml, tqdm, torch)
     MOLAR_REAL_DATA=... python -m benchmarks.train ml-100k --recbole-python /elsewhere/bin/python     half an hour
     ... --users 60 --epochs 1                                                    a minute: does it run here?
 
-Both get the sequences of `ingest` with history 50, two layers and heads, 64 dimensions, post-norm, full softmax and a
-learning rate of 1e-3; RecBole dropout .2 and batches of 256 prefixes, ours the preset's batches and average, windows
-that overlap by 40, RecBole's dropout or .5. Both are validated after every epoch by unmasked full ranking. CPU seconds
-hold training and validation, not loading the data.
+benchmarks/peer.py says how to install RecBole. Both get the sequences of `ingest` with history 50, two layers and
+heads, 64 dimensions, post-norm, full softmax and a learning rate of 1e-3; RecBole dropout .2 and batches of 256
+prefixes, ours the preset's batches and average, windows that overlap by 40, RecBole's dropout or .5. Both are validated
+after every epoch by unmasked full ranking. CPU seconds hold training and validation, not loading the data.
 The goal that ours has to reach is RecBole's best validation NDCG@10 within its epochs.
 """
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
@@ -27,34 +22,21 @@ from typing import Annotated
 
 import typer
 
+from benchmarks.peer import CROSS_ENTROPY, HISTORY, recbole
 from benchmarks.strength import SASREC, configured
 from benchmarks.teacher import preset_params, real_sequences, trained
 from pipeline.catalog.catalogue import Sequences
 from pipeline.params import Params
 
-HISTORY = 50
 DROPOUTS, OVERLAP = (0.2, 0.5), 40  # of ours
-RECBOLE = {
-    "use_gpu": False,
-    "seed": 0,
+RECBOLE = CROSS_ENTROPY | {
     "n_layers": 2,
     "n_heads": 2,
     "hidden_size": 64,
     "inner_size": 256,
     "hidden_dropout_prob": 0.2,
     "attn_dropout_prob": 0.2,
-    "loss_type": "CE",
-    "train_neg_sample_args": None,
-    "learning_rate": 1e-3,
     "train_batch_size": 256,
-    "eval_batch_size": 4096,
-    "MAX_ITEM_LIST_LENGTH": HISTORY,
-    "load_col": {"inter": ["user_id", "item_id", "timestamp"]},
-    "eval_args": {"split": {"LS": "valid_and_test"}, "order": "TO", "mode": "full", "group_by": "user"},
-    "metrics": ["NDCG"],
-    "topk": [10],
-    "valid_metric": "NDCG@10",
-    "show_progress": False,
 }
 Epoch = tuple[float, float]  # validation NDCG@10, CPU seconds since the start
 
@@ -75,34 +57,10 @@ def first_users(sequences: Sequences, count: int) -> Sequences:
     )
 
 
-def write_inter(sequences: Sequences, folder: Path) -> None:
-    """RecBole's file of interactions; time is the place in the sequence, which float32 holds and no sort can change."""
-    path = folder / "interactions" / "interactions.inter"
-    path.parent.mkdir()
-    with path.open("w") as handle:
-        handle.write("user_id:token\titem_id:token\ttimestamp:float\n")
-        for user in range(len(sequences)):
-            handle.writelines(f"{user}\t{item}\t{place}\n" for place, item in enumerate(sequences.history(user)))
-
-
-def recbole(python: Path, sequences: Sequences, epochs: int) -> Iterator[Epoch]:
+def theirs(python: Path, sequences: Sequences, epochs: int) -> Iterator[Epoch]:
     """RecBole's epochs, as they end."""
-    with tempfile.TemporaryDirectory() as folder:
-        write_inter(sequences, Path(folder))
-        settings = {**RECBOLE, "epochs": epochs, "checkpoint_dir": folder}
-        program = Path(__file__).with_name("recbole_sasrec.py").absolute()
-        command = [str(python.absolute()), str(program), folder, json.dumps(settings)]
-        with (Path(folder) / "errors").open("w+") as errors:
-            # in its own folder: it leaves logs where it runs
-            process = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=errors, text=True)
-            assert process.stdout is not None
-            for line in process.stdout:
-                if line.startswith("{"):
-                    told = json.loads(line)
-                    yield told["ndcg@10"], told["cpu s"]
-            if process.wait():
-                errors.seek(0)
-                raise SystemExit(f"RecBole failed:\n{errors.read()[-3000:]}")
+    for told in recbole(python, sequences, "SASRec", RECBOLE | {"epochs": epochs}):
+        yield told["ndcg@10"], told["cpu s"]
 
 
 def ours(preset: Params, sequences: Sequences, dropout: float, goal: float, most: int) -> Iterator[Epoch]:
@@ -135,9 +93,9 @@ def main(
     os.environ["OMP_NUM_THREADS"] = "1"  # of RecBole, whose process is to come
     preset = preset_params(data)
     sequences = first_users(real_sequences(data, preset), users)
-    theirs = _told("RecBole", recbole(recbole_python, sequences, epochs))
-    goal = max(ndcg for ndcg, _ in theirs)
-    whole = theirs[-1][1]
+    known = _told("RecBole", theirs(recbole_python, sequences, epochs))
+    goal = max(ndcg for ndcg, _ in known)
+    whole = known[-1][1]
     print(f"RecBole: {goal:.4f} in {whole:.0f} CPU s")
     for dropout in DROPOUTS:
         reached, seconds = _told(f"ours, dropout {dropout}", ours(preset, sequences, dropout, goal, most))[-1]

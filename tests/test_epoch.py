@@ -12,9 +12,9 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.epoch import BATCH, WARM, Clock, Enough, full_windows, ours, pmixers
+from benchmarks.peer import HISTORY
 from benchmarks.plain_products import Product, plain_seconds, products
 from benchmarks.teacher import preset_params
-from benchmarks.train import HISTORY
 from pipeline.recommender.sasrec import SASRec
 
 # What benchmarks/pmixer_sasrec.py needs of a clone: batches of users 1.., item 0 padding, logits of two kinds.

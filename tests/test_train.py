@@ -1,12 +1,15 @@
-"""benchmarks/train.py: what RecBole is given is what ours trains on."""
+"""benchmarks/peer.py and train.py: what RecBole is given is what ours trains on, and its ranks mean what ours mean."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import numpy as np
+import torch
 
-from benchmarks.train import first_users, write_inter
+from benchmarks.peer import write_inter
+from benchmarks.recbole_model import _tested
+from benchmarks.train import first_users
 from pipeline.catalog.catalogue import Sequences
 
 SEQUENCES = Sequences(
@@ -35,3 +38,28 @@ def test_the_first_users_keep_their_split() -> None:
     assert len(one) == 1 and list(one.history(0)) == [3, 1, 2, 0]
     assert list(one.queries("validation").target) == [2] and list(one.queries("test").target) == [0]
     assert first_users(SEQUENCES, 0) is SEQUENCES
+
+
+class _Queries(dict[str, torch.Tensor]):
+    """As much of RecBole's Interaction as is asked for."""
+
+    def __len__(self) -> int:
+        return len(self["user_id"])
+
+    def __getitem__(self, key):  # type: ignore[no-untyped-def]
+        if isinstance(key, slice):
+            return _Queries({name: values[key] for name, values in self.items()})
+        return super().__getitem__(key)
+
+
+class _Scores(torch.nn.Module):
+    """Item 5 before 4 before 3 ...; item 0 is RecBole's padding, which it would put first."""
+
+    def full_sort_predict(self, block: _Queries) -> torch.Tensor:
+        return torch.tensor([9.0, 1, 2, 3, 4, 5]).repeat(len(block), 1).flatten()
+
+
+def test_a_rank_of_recbole_counts_all_items_or_those_that_the_user_never_chose() -> None:
+    users, items = np.array([2, 1, 2, 1, 2]), np.array([5, 3, 2, 4, 4])
+    queries = _Queries(user_id=torch.tensor([1, 2]), item_id=torch.tensor([3, 2]))
+    assert _tested(_Scores(), queries, users, items) == {"unmasked": [3, 4], "masked": [2, 2]}

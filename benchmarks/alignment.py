@@ -32,6 +32,8 @@ def aligned(weight: float, **alignment: object) -> dict[str, object]:
 
 
 ID_AND_CONTENT: dict[str, object] = {"train_dueg.items": "id+mirm"}
+LINEAR: dict[str, object] = {"train_dueg.head.kind": "linear"}
+THE_SUM = aligned(1.0, kind="scores", teacher="sum", temperature=1.0, positions="all")
 VARIANTS: dict[str, dict[str, object]] = {
     "alpha 0": aligned(0.0),
     "infonce (the default)": {},
@@ -52,6 +54,15 @@ VARIANTS: dict[str, dict[str, object]] = {
     "ID + content, infonce, subspace 32": ID_AND_CONTENT | aligned(1.0, subspace=32),
     "ID + content, scores, every position": ID_AND_CONTENT
     | aligned(1.0, kind="scores", temperature=1.0, positions="all"),
+    "linear head, alpha 0": LINEAR | aligned(0.0),
+    "linear head, infonce": LINEAR,
+    "linear head, the sum's scores": LINEAR | THE_SUM,
+    "ID + content, linear head, alpha 0": ID_AND_CONTENT | LINEAR | aligned(0.0),
+    "ID + content, linear head, infonce": ID_AND_CONTENT | LINEAR,
+    "ID + content, linear head, scores": ID_AND_CONTENT
+    | LINEAR
+    | aligned(1.0, kind="scores", temperature=1.0, positions="all"),
+    "ID + content, linear head, the sum's scores": ID_AND_CONTENT | LINEAR | THE_SUM,
 }
 EVERY: dict[str, object] = {"evaluate.ceiling": 0}  # the same for all: evaluated once, in the demo's own run
 

@@ -7,6 +7,7 @@ dvc exp run -S train_dueg.joint.epochs=3                     then the MIRM toget
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import typer
@@ -30,7 +31,7 @@ def main() -> None:
     from pipeline.device import pick
     from pipeline.live import Live
     from pipeline.params import load_params, load_runtime
-    from pipeline.recommender.dueg import assembled
+    from pipeline.recommender.dueg import assembled, content_alone
     from pipeline.recommender.fit import write_facts
     from pipeline.recommender.grid import save
 
@@ -39,16 +40,21 @@ def main() -> None:
     with running("train_dueg") as run, run.scratch() as scratch:
         catalog, mirm = artifacts.read(CATALOG, "ingest"), Artifact(MIRM, "finetune_mirm")
         embeddings = artifacts.read(EMBEDDINGS, "embed_items")
-        dueg = assembled(
-            asked,
-            params.protocol,
-            params.seed,
-            open_sequences(catalog),
+        made = partial(
+            assembled,
+            protocol=params.protocol,
+            seed=params.seed,
+            sequences=open_sequences(catalog),
             embeddings=embeddings,
             mirm=mirm,
             teacher=Artifact(TEACHER, "train_teacher"),
             device=pick(runtime),
         )
+        first = None
+        if alone := content_alone(asked):
+            first = made(alone)
+            first.train(asked.training, scratch / "content", description="dueg over content alone")
+        dueg = made(asked, content=first.model if first else None)
         cached: Progress | None = None
         source: JointItems | None = None
         times, cost = [time.monotonic()], ""

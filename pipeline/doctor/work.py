@@ -9,7 +9,8 @@ items V, width d:
     embed_items     N x (2 x decoder x tokens + 2 x vision x patches)
     train_*         epochs x (6 x user model x positions + 6 x V x d x targets         softmax over V
                               + 6 x head x V x batches                                 items through the head
-                              + 2 x teacher x targets                                  alignment, if any
+                              + 2 x teacher x targets                                  alignment, if any;
+                                                     with the sum, train_dueg over content alone comes before
                               + 2 x user model x interactions + 2 x V x d x users)     validation
     ... jointly     so many epochs more (or, from scratch, in place of those), in each of them
                               + batches x M x (F_d x decoder x tokens + F_v x vision x patches)    M items of a batch
@@ -138,7 +139,13 @@ def train_dueg(params: Params, counts: Counts, size: Size) -> Work:
     ids, head = dueg.items != "mirm", layers if "mirm" in dueg.items else 0
     aligned = user_model(params.train_teacher, params.protocol.max_history, counts.users).parameters
     teacher, joint = aligned if dueg.alignment.weight > 0 else 0, dueg.joint
+    summed = teacher and dueg.alignment.teacher == "sum"
+    teacher += model.parameters if summed else 0
     cached = _training("train_dueg", params, dueg.training, counts, model, head, ids, teacher)
+    if summed:
+        alone = _training("train_dueg", params, dueg.training, counts, replace(model, reads=1), layers, False, 0)
+        flops, scratch = cached.flops + alone.flops, cached.scratch + alone.scratch
+        cached = replace(cached, what=f"{cached.what}, twice", flops=flops, scratch=scratch)
     if not joint.epochs:
         return cached
     more = dueg.training.model_copy(update={"max_epochs": joint.epochs})

@@ -148,6 +148,11 @@ def _impossible(params: Params) -> str | None:
             )
     if dueg.second_token == "teacher" and dueg.model != "llm":
         return f"train_dueg.second_token = 'teacher' needs train_dueg.model = 'llm', not '{dueg.model}'"
+    if dueg.alignment.teacher == "sum" and dueg.alignment.kind != "scores":
+        return (
+            "train_dueg.alignment.teacher = 'sum' has scores and no user vector: needs train_dueg.alignment.kind = "
+            f"'scores', not '{dueg.alignment.kind}'"
+        )
     if dueg.joint.epochs and (dueg.items == "id" or embed.encoder != "mirm"):
         key, value = ("train_dueg.items", "id") if dueg.items == "id" else ("embed_items.encoder", embed.encoder)
         return (

@@ -16,6 +16,7 @@ class Alignment(Section):
     weight: float = Field(ge=0)  # alpha; 0 is the unaligned model
     weight_warmup: float = Field(ge=0, le=1)  # share of all epochs over which alpha grows linearly from 0
     kind: Literal["infonce", "mse", "cosine", "scores"]
+    teacher: Literal["ids", "sum"]  # sum, of scores: the ID teacher's scores and those of a DUEG over content alone
     temperature: float = Field(gt=0)  # of infonce and scores
     positions: Literal["last", "all"]
     queue: int = Field(ge=0)  # of infonce: pairs of earlier batches among the negatives

@@ -12,7 +12,8 @@ Other ways to bring the two together, for the same switch (`alignment.kind`):
     mse       mean of |a(Econ_u) - Eid_u|^2 / width                        a the adapter
     cosine    mean of 1 - s(a(Econ_u), Eid_u)
     scores    mean of KL( softmax(Eid_u . Eid_i / tau) || softmax(Econ_u . Econ_i / tau) ) over items i, drawn anew each
-              step from trained ones, the same for all users: no adapter, the tastes should agree and not the spaces
+              step from trained ones, the same for all users: no adapter, the tastes should agree and not the spaces;
+              of the ID teacher, or of its score sum with a DUEG over content alone (sum_teacher.py)
 
 `queue` pairs of earlier batches (MoCo's, He et al. 2020) join InfoNCE's negatives as they were then, without gradients;
 the same user and the same target are left out there too. `subspace` n aligns the first n coordinates of the user vector
@@ -32,6 +33,7 @@ from pipeline.errors import MolarError
 from pipeline.params.train_dueg import Alignment as AlignmentParams
 from pipeline.recommender.batches import Batch
 from pipeline.recommender.grid import Recommender
+from pipeline.recommender.sum_teacher import SumTeacher
 
 MAX_ALIGNED = (
     2048  # positions of a batch that `positions: all` aligns, drawn anew each step: InfoNCE's matrix is square
@@ -120,7 +122,9 @@ class Aligned:
 
     name = "alignment"
 
-    def __init__(self, teacher: Recommender, student: Recommender, params: AlignmentParams, seed: int) -> None:
+    def __init__(
+        self, teacher: Recommender | SumTeacher, student: Recommender, params: AlignmentParams, seed: int
+    ) -> None:
         dim, subspace = student.model.dim, params.subspace or 0
         if subspace > dim:
             raise MolarError(f"train_dueg.alignment.subspace = {subspace}: user vectors have {dim} coordinates")
@@ -128,6 +132,7 @@ class Aligned:
         self.weight = params.weight
         self.module: Alignment | None = None
         if params.kind != "scores":
+            assert isinstance(teacher, Recommender)  # params are refused otherwise
             module = Alignment(dim, teacher.model.dim, params.temperature, params.kind, params.queue, subspace)
             self.module = module.to(next(student.parameters()).device)
 

@@ -16,6 +16,7 @@ from pipeline.live import Live
 from pipeline.params.protocol import Protocol
 from pipeline.params.train_dueg import TrainDueg
 from pipeline.params.training import Training
+from pipeline.recommender import sum_teacher
 from pipeline.recommender.alignment import Aligned
 from pipeline.recommender.duorec import Views
 from pipeline.recommender.fit import ItemSource, Progress, Term, fit
@@ -73,8 +74,10 @@ def assembled(
     mirm: Artifact,
     teacher: Artifact,
     device: torch.device,
+    content: Recommender | None = None,
 ) -> Dueg:
-    """Fresh weights, or the MIRM's decoder's, on the device. `mirm` and `teacher` are read only where params need them.
+    """Fresh weights, or the MIRM's decoder's, on the device. `mirm` and `teacher` are read only where params need them;
+    `content` is what `content_alone` trained, where that is not None.
 
     Raises MolarError for a missing or corrupted file, or a subspace wider than the user vector.
     """
@@ -91,8 +94,23 @@ def assembled(
         if asked.second_token == "teacher":
             model = with_second_token(model, known)
         if asked.alignment.weight > 0:
-            terms.append(Aligned(known, model, asked.alignment, seed))
+            shown = (
+                known if content is None else sum_teacher.fitted(sequences, known, content, protocol.mask_seen, seed)
+            )
+            terms.append(Aligned(shown, model, asked.alignment, seed))
     if asked.model == "duorec":
         terms.append(Views(model, sequences, asked.duorec, seed))
     objective = Objective(asked.objective, sequences.training_counts()[: sequences.num_warm], seed)
     return Dueg(model, terms, objective, sequences, protocol, seed)
+
+
+def content_alone(asked: TrainDueg) -> TrainDueg | None:
+    """The DUEG whose scores the alignment's teacher adds to its own, to be trained first; None where it adds none.
+
+    It is as the one to come, but that it knows items by their content alone and has no teacher.
+    """
+    alignment = asked.alignment
+    if not alignment.weight or alignment.teacher == "ids":
+        return None
+    alone = {"items": "mirm", "second_token": "none", "alignment": alignment.model_copy(update={"weight": 0.0})}
+    return asked.model_copy(update=alone)

@@ -47,6 +47,7 @@ SYSTEMS = {
     "oracle": "the world's own probabilities, which know each user's taste",
     "ceiling": "the best that the process and the history alone allow",
 }
+ALIGNED_WITH = {"ids": "that of", "sum": "the scores of the same model over content alone, unaligned, plus those of"}
 READS = {"text": "text alone", "image": "picture alone", "text+image": "text and picture"}
 
 
@@ -81,7 +82,8 @@ def about(params: Params, served: str, mirm: Mapping[str, Any] | None) -> str:
     body = {"llm": "the LLM's own decoder"}.get(dueg.model, dueg.model)
     alpha = dueg.alignment.weight
     aligned = (
-        f"aligned (weight {alpha:g}, {dueg.alignment.kind}) with that of a frozen {teacher.model} over IDs"
+        f"aligned (weight {alpha:g}, {dueg.alignment.kind}) with {ALIGNED_WITH[dueg.alignment.teacher]} a frozen "
+        f"{teacher.model} over IDs"
         if alpha
         else f"not aligned with the teacher's ({teacher.model} over IDs): the alignment's weight is 0"
     )

@@ -140,6 +140,18 @@ def test_a_second_token_is_read_as_well_and_ids_are_kept_beside_a_head() -> None
     assert once.keeps - done(head={"kind": "linear"}).keeps == (128 * 20 - 10 * 10) * 4
 
 
+def test_aligned_with_the_sum_a_dueg_over_content_alone_is_trained_before() -> None:
+    def done(items: str = "mirm", **alignment: object) -> Work:
+        asked = {"training": {"max_epochs": 1}, "items": items, "alignment": {"kind": "scores", **alignment}}
+        return work.train_dueg(params(train_dueg=asked), COUNTS, SIZE)
+
+    ids, summed, alone = done(), done(teacher="sum"), done(weight=0)
+    assert summed.flops == ids.flops + alone.flops + 2 * 1000 * 400  # that model's forward passes
+    assert summed.keeps == ids.keeps and summed.scratch == ids.scratch + alone.scratch
+    with_ids = done("id+mirm", teacher="sum")
+    assert with_ids.flops == summed.flops and with_ids.scratch > summed.scratch
+
+
 def test_long_histories_make_more_batches_than_users_do() -> None:
     long = replace(COUNTS, training=50 + 60 * 1000, interactions=70_000)
     done = work.train_teacher(params(train_teacher={"training": {"batch_size": 100}}), long)

@@ -38,7 +38,7 @@ MISTAKES: list[tuple[dict[str, Any], str]] = [
     (  # unknown keys
         {"train_dueg": {"alignment": {"wieght": 1.0}}},
         "unknown key train_dueg.alignment.wieght (allowed: weight, weight_warmup, kind, "
-        "temperature, positions, queue, subspace, scored_items)",
+        "teacher, temperature, positions, queue, subspace, scored_items)",
     ),
     (
         {"protokol": {}},
@@ -98,6 +98,11 @@ MISTAKES: list[tuple[dict[str, Any], str]] = [
     (
         {"train_dueg": {"model": "gru4rec", "second_token": "teacher"}},
         "train_dueg.second_token = 'teacher' needs train_dueg.model = 'llm', not 'gru4rec'",
+    ),
+    (
+        {"train_dueg": {"alignment": {"teacher": "sum"}}},
+        "train_dueg.alignment.teacher = 'sum' has scores and no user vector: needs train_dueg.alignment.kind = "
+        "'scores', not 'infonce'",
     ),
     (
         {"protocol": {"max_history": 50}, "train_dueg": {"training": {"overlap": 50}}},

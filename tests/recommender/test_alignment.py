@@ -132,7 +132,7 @@ def test_score_distillation_equals_its_definition_with_gradients():
 def aligned(**changes):
     defaults = {
         "weight": 2.0, "weight_warmup": 0.0, "kind": "infonce", "temperature": 0.3, "positions": "all", "queue": 0,
-        "subspace": None, "scored_items": 5,
+        "teacher": "ids", "subspace": None, "scored_items": 5,
     }  # fmt: skip
     made = []
     for factors, seed in ((4, 0), (3, 1)):

@@ -63,7 +63,7 @@ def alignment(sequences, **changes):
     teacher = recommender(sequences, seed=9, dim=8).eval()
     defaults = {
         "weight": 1.0, "weight_warmup": 0.0, "kind": "infonce", "temperature": 0.3, "positions": "last", "queue": 0,
-        "subspace": None, "scored_items": 8,
+        "teacher": "ids", "subspace": None, "scored_items": 8,
     }  # fmt: skip
     return lambda student: Aligned(teacher, student, Alignment(**defaults | changes), seed=0)
 

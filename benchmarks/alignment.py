@@ -33,7 +33,8 @@ def aligned(weight: float, **alignment: object) -> dict[str, object]:
 
 ID_AND_CONTENT: dict[str, object] = {"train_dueg.items": "id+mirm"}
 LINEAR: dict[str, object] = {"train_dueg.head.kind": "linear"}
-THE_SUM = aligned(1.0, kind="scores", teacher="sum", temperature=1.0, positions="all")
+EVERY_POSITION = aligned(1.0, kind="scores", temperature=1.0, positions="all")
+THE_SUM = EVERY_POSITION | {"train_dueg.alignment.teacher": "sum"}
 VARIANTS: dict[str, dict[str, object]] = {
     "alpha 0": aligned(0.0),
     "infonce (the default)": {},
@@ -44,7 +45,7 @@ VARIANTS: dict[str, dict[str, object]] = {
     "cosine": aligned(1.0, kind="cosine"),
     "mse": aligned(1.0, kind="mse"),
     "scores, alpha 1": aligned(1.0, kind="scores", temperature=1.0),
-    "scores, alpha 1, every position": aligned(1.0, kind="scores", temperature=1.0, positions="all"),
+    "scores, alpha 1, every position": EVERY_POSITION,
     "scores, alpha .3, every position": aligned(0.3, kind="scores", temperature=1.0, positions="all"),
     "scores, subspace 32, every position": aligned(1.0, kind="scores", temperature=1.0, positions="all", subspace=32),
     "ID + content, alpha 0": ID_AND_CONTENT | aligned(0.0),
@@ -52,16 +53,13 @@ VARIANTS: dict[str, dict[str, object]] = {
     "ID + content, infonce, alpha .3": ID_AND_CONTENT | aligned(0.3),
     "ID + content, infonce, every position": ID_AND_CONTENT | aligned(1.0, positions="all"),
     "ID + content, infonce, subspace 32": ID_AND_CONTENT | aligned(1.0, subspace=32),
-    "ID + content, scores, every position": ID_AND_CONTENT
-    | aligned(1.0, kind="scores", temperature=1.0, positions="all"),
+    "ID + content, scores, every position": ID_AND_CONTENT | EVERY_POSITION,
     "linear head, alpha 0": LINEAR | aligned(0.0),
     "linear head, infonce": LINEAR,
     "linear head, the sum's scores": LINEAR | THE_SUM,
     "ID + content, linear head, alpha 0": ID_AND_CONTENT | LINEAR | aligned(0.0),
     "ID + content, linear head, infonce": ID_AND_CONTENT | LINEAR,
-    "ID + content, linear head, scores": ID_AND_CONTENT
-    | LINEAR
-    | aligned(1.0, kind="scores", temperature=1.0, positions="all"),
+    "ID + content, linear head, scores": ID_AND_CONTENT | LINEAR | EVERY_POSITION,
     "ID + content, linear head, the sum's scores": ID_AND_CONTENT | LINEAR | THE_SUM,
 }
 EVERY: dict[str, object] = {"evaluate.ceiling": 0}  # the same for all: evaluated once, in the demo's own run

@@ -13,10 +13,12 @@ from pipeline import artifacts
 from pipeline.mirm.shards import conditioned, write_conditioning, write_embeddings
 from pipeline.params import load_params
 from pipeline.params.training import SASRec
+from pipeline.recommender import fpmc
 from pipeline.recommender.grid import Spec, build
 from pipeline.retrieval import index
 from pipeline.serving import Catalogue, Recommender
 from pipeline.serving.content import Content
+from pipeline.serving.given import NOBODY
 from pipeline.serving.tables import frozen
 from tests.catalog.shop import ingest, ingest_params, refusal, write_shop
 from tests.conftest import ROOT
@@ -150,6 +152,7 @@ def test_a_device_that_is_not_there_is_refused_before_anything_is_read(data):
 
 
 def test_users_in_numbers_are_one_for_each_history_and_are_there(recommender):
+    assert fpmc.NOBODY == NOBODY
     last = len(recommender.catalogue.user_ids) - 1
     histories = [[0], [3, 1]]
     for rows in ([0, last], np.array([-1, 0], np.int64), None):

@@ -16,6 +16,7 @@ from stages.command import command, running
 from stages.paths import CATALOG, DUEG, EMBEDDINGS, MIRM, TEACHER
 
 if TYPE_CHECKING:
+    from pipeline.recommender.dueg import Dueg
     from pipeline.recommender.fit import Progress
     from pipeline.recommender.joint import JointItems
 
@@ -50,11 +51,12 @@ def main() -> None:
             teacher=Artifact(TEACHER, "train_teacher"),
             device=pick(runtime),
         )
-        first = None
+        content = learnt = None
         if alone := content_alone(asked):
             first = made(alone)
-            first.train(asked.training, scratch / "content", description="dueg over content alone")
-        dueg = made(asked, content=first.model if first else None)
+            learnt = first.train(asked.training, scratch / "content", description="dueg over content alone")
+            content = first.model
+        dueg = made(asked, content=content)
         cached: Progress | None = None
         source: JointItems | None = None
         times, cost = [time.monotonic()], ""
@@ -73,7 +75,7 @@ def main() -> None:
             cost = _cost(source, cached, times)
         with artifacts.write(DUEG) as out:
             save(dueg.model, out)
-            write_facts(out, state, cached if source else None)
+            write_facts(out, state, **_before(dueg, learnt, cached if source else None))
             if source:
                 source.write(out, "train_dueg", runtime.workers)
         run.done(
@@ -81,6 +83,16 @@ def main() -> None:
             f"best of {state.epoch} epochs {state.best_epoch}, validation NDCG@10 {state.best_ndcg:.4f}",
             DUEG,
         )
+
+
+def _before(dueg: Dueg, content: Progress | None, cached: Progress | None) -> dict[str, object]:
+    """What this training rests on, of what the stage trained and chose before it."""
+    before: dict[str, object] = {}
+    if content and dueg.summed:
+        before["summed"] = dueg.summed.facts() | {"content": content.best()}
+    if cached:
+        before["cached"] = cached.best()
+    return before
 
 
 def _cost(source: JointItems, cached: Progress | None, times: list[float]) -> str:

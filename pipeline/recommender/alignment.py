@@ -13,7 +13,7 @@ Other ways to bring the two together, for the same switch (`alignment.kind`):
     cosine    mean of 1 - s(a(Econ_u), Eid_u)
     scores    mean of KL( softmax(Eid_u . Eid_i / tau) || softmax(Econ_u . Econ_i / tau) ) over items i, drawn anew each
               step from trained ones, the same for all users: no adapter, the tastes should agree and not the spaces;
-              of the ID teacher, or of its score sum with a DUEG over content alone (sum_teacher.py)
+              of the ID teacher, or of its score sum with a DUEG over content alone (teacher.py)
 
 `queue` pairs of earlier batches (MoCo's, He et al. 2020) join InfoNCE's negatives as they were then, without gradients;
 the same user and the same target are left out there too. `subspace` n aligns the first n coordinates of the user vector
@@ -33,7 +33,7 @@ from pipeline.errors import MolarError
 from pipeline.params.train_dueg import Alignment as AlignmentParams
 from pipeline.recommender.batches import Batch
 from pipeline.recommender.grid import Recommender
-from pipeline.recommender.sum_teacher import SumTeacher
+from pipeline.recommender.teacher import Teacher
 
 MAX_ALIGNED = (
     2048  # positions of a batch that `positions: all` aligns, drawn anew each step: InfoNCE's matrix is square
@@ -122,9 +122,7 @@ class Aligned:
 
     name = "alignment"
 
-    def __init__(
-        self, teacher: Recommender | SumTeacher, student: Recommender, params: AlignmentParams, seed: int
-    ) -> None:
+    def __init__(self, teacher: Teacher, student: Recommender, params: AlignmentParams, seed: int) -> None:
         dim, subspace = student.model.dim, params.subspace or 0
         if subspace > dim:
             raise MolarError(f"train_dueg.alignment.subspace = {subspace}: user vectors have {dim} coordinates")
@@ -132,8 +130,8 @@ class Aligned:
         self.weight = params.weight
         self.module: Alignment | None = None
         if params.kind != "scores":
-            assert isinstance(teacher, Recommender)  # params are refused otherwise
-            module = Alignment(dim, teacher.model.dim, params.temperature, params.kind, params.queue, subspace)
+            width = teacher.items_VE.shape[1]
+            module = Alignment(dim, width, params.temperature, params.kind, params.queue, subspace)
             self.module = module.to(next(student.parameters()).device)
 
     def weight_at(self, done: float) -> float:
@@ -141,30 +139,23 @@ class Aligned:
         return self.weight * min(1.0, done / self.params.weight_warmup) if self.params.weight_warmup else self.weight
 
     def __call__(self, batch: Batch, users_BLD: Tensor, items_VD: Tensor, step: int) -> tuple[Tensor, dict[str, float]]:
-        with torch.no_grad():
-            table_VE = self.teacher.table.trained()
-            teacher_BLE = self.teacher(batch.inputs_BL, batch.last_B, batch.users_B, table_VE)
+        teacher_BLE = self.teacher.users(batch)
         rows, columns = self._positions(batch)
         users_TD, teacher_TE = users_BLD[rows, columns], teacher_BLE[rows, columns]
         if self.module is None:
-            loss = self._scores(users_TD, items_VD, teacher_TE, table_VE, step)
+            loss = self._scores(users_TD, items_VD, teacher_TE, step)
         else:
             loss = self.module(users_TD, teacher_TE, batch.users_B[rows], batch.targets_BL[rows, columns])
         return loss, {}
 
-    def _scores(self, users_TD: Tensor, items_VD: Tensor, teacher_TE: Tensor, table_VE: Tensor, step: int) -> Tensor:
+    def _scores(self, users_TD: Tensor, items_VD: Tensor, teacher_TE: Tensor, step: int) -> Tensor:
         count = min(self.params.scored_items, len(items_VD))
         drawn = np.random.default_rng([self.seed, step, SCORED]).choice(len(items_VD), count, replace=False)
         drawn_S = torch.from_numpy(drawn).to(users_TD.device)
         width = self.params.subspace or users_TD.shape[1]
-        student_TS, teacher_TS = (
-            of.compared(users) @ of.compared(items).T
-            for of, users, items in (
-                (self.student, users_TD[:, :width], items_VD[drawn_S, :width]),
-                (self.teacher, teacher_TE, table_VE[drawn_S]),
-            )
-        )
-        return score_distillation(student_TS, teacher_TS, self.params.temperature)
+        users_TW, items_SW = (self.student.compared(of[:, :width]) for of in (users_TD, items_VD[drawn_S]))
+        teacher_TS = teacher_TE @ self.teacher.items_VE[drawn_S].T
+        return score_distillation(users_TW @ items_SW.T, teacher_TS, self.params.temperature)
 
     def _positions(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Rows and columns of what is aligned."""

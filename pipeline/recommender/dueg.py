@@ -16,13 +16,13 @@ from pipeline.live import Live
 from pipeline.params.protocol import Protocol
 from pipeline.params.train_dueg import TrainDueg
 from pipeline.params.training import Training
-from pipeline.recommender import sum_teacher
 from pipeline.recommender.alignment import Aligned
 from pipeline.recommender.duorec import Views
 from pipeline.recommender.fit import ItemSource, Progress, Term, fit
 from pipeline.recommender.grid import Recommender, build, load_recommender, spec_of, with_second_token
 from pipeline.recommender.llm import decoder_of
 from pipeline.recommender.objective import Objective
+from pipeline.recommender.teacher import Frozen, SumTeacher, fitted
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,7 @@ class Dueg:
     sequences: Sequences
     protocol: Protocol
     seed: int
+    summed: SumTeacher | None = None  # what it is aligned with, where that is no single model
 
     def train(
         self,
@@ -89,19 +90,19 @@ def assembled(
         decoder = decoder_of(mirm.verified(), pretrained=pretrained, dropout=asked.decoder.dropout)
     model = build(spec, embeddings, decoder).to(device)
     terms: list[Term] = []
+    summed = None
     if asked.alignment.weight > 0 or asked.second_token == "teacher":
         known = load_recommender(teacher, None, str(device))
         if asked.second_token == "teacher":
             model = with_second_token(model, known)
         if asked.alignment.weight > 0:
-            shown = (
-                known if content is None else sum_teacher.fitted(sequences, known, content, protocol.mask_seen, seed)
-            )
-            terms.append(Aligned(shown, model, asked.alignment, seed))
+            if content is not None:
+                summed = fitted(sequences, known, content, protocol.mask_seen, seed)
+            terms.append(Aligned(summed or Frozen(known), model, asked.alignment, seed))
     if asked.model == "duorec":
         terms.append(Views(model, sequences, asked.duorec, seed))
     objective = Objective(asked.objective, sequences.training_counts()[: sequences.num_warm], seed)
-    return Dueg(model, terms, objective, sequences, protocol, seed)
+    return Dueg(model, terms, objective, sequences, protocol, seed, summed)
 
 
 def content_alone(asked: TrainDueg) -> TrainDueg | None:

@@ -72,6 +72,10 @@ class Progress:
     best_ndcg: float = -1.0
     curve: list[dict[str, float]] | None = None
 
+    def best(self) -> dict[str, object]:
+        """The best epoch as JSON has it."""
+        return {"epoch": self.best_epoch, "validation_ndcg@10": round(self.best_ndcg, 6)}
+
     def followed(self) -> Progress:
         """Where a training stands that goes on from the best weights of this one, which is over: epochs, steps and
         the curve are counted on, and it has its own best."""
@@ -291,10 +295,7 @@ def _restore(
     return progress, parts["best"]
 
 
-def write_facts(directory: Path, state: Progress, before: Progress | None = None) -> None:
-    """curve.tsv and best.json of a finished training; of one that went on from `before`, the best of that as well."""
+def write_facts(directory: Path, state: Progress, **beside: object) -> None:
+    """curve.tsv and best.json of a finished training; the latter says `beside` as well."""
     write_curve(directory / "curve.tsv", state.curve or [])
-    best, *cached = (
-        {"epoch": of.best_epoch, "validation_ndcg@10": round(of.best_ndcg, 6)} for of in (state, before) if of
-    )
-    write_json(directory / "best.json", best | ({"cached": cached[0]} if cached else {}))
+    write_json(directory / "best.json", state.best() | beside)

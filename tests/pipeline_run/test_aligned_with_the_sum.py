@@ -20,6 +20,8 @@ def test_a_dueg_learns_the_sums_scores_and_a_kill_changes_nothing(project: Proje
     assert "llm over id+mirm items, alpha 1" in said
     dueg = undisturbed.root / "data/dueg"
     assert json.loads((dueg / "recommender.json").read_text())["items"] == "id+mirm"
+    best = json.loads((dueg / "best.json").read_text())
+    assert 0 < best["summed"]["weight"] < 1 and best["summed"]["scale"] > 0 and best["summed"]["content"]["epoch"] >= 1
     assert "alignment" in (dueg / "curve.tsv").read_text().splitlines()[0]
     kill_once_there_is_a_checkpoint(killed, COMMAND, "train_dueg")
     assert not (killed.root / "data/dueg").exists()

@@ -12,6 +12,7 @@ from pipeline.params.train_dueg import Alignment as Params
 from pipeline.recommender.alignment import Aligned, Alignment, Queue, score_distillation
 from pipeline.recommender.batches import collate, windows
 from pipeline.recommender.grid import Spec, build
+from pipeline.recommender.teacher import Frozen
 from tests.recommender.worlds import cyclic
 
 
@@ -142,7 +143,7 @@ def aligned(**changes):
         torch.manual_seed(seed)
         made.append(build(spec, None, None))
     student, teacher = made
-    return Aligned(teacher, student, Params(**defaults | changes), seed=0), student
+    return Aligned(Frozen(teacher), student, Params(**defaults | changes), seed=0), student
 
 
 @pytest.mark.parametrize("kind", ["infonce", "mse", "cosine", "scores"])

@@ -14,6 +14,7 @@ from pipeline.recommender import objective as objectives
 from pipeline.recommender.alignment import Aligned
 from pipeline.recommender.fit import fit, write_facts
 from pipeline.recommender.grid import Spec, build, load_recommender, save
+from pipeline.recommender.teacher import Frozen
 from tests.recommender.killed import killed_in_epoch
 from tests.recommender.worlds import cyclic, sequences_of
 
@@ -65,7 +66,7 @@ def alignment(sequences, **changes):
         "weight": 1.0, "weight_warmup": 0.0, "kind": "infonce", "temperature": 0.3, "positions": "last", "queue": 0,
         "teacher": "ids", "subspace": None, "scored_items": 8,
     }  # fmt: skip
-    return lambda student: Aligned(teacher, student, Alignment(**defaults | changes), seed=0)
+    return lambda student: Aligned(Frozen(teacher), student, Alignment(**defaults | changes), seed=0)
 
 
 def test_a_certain_next_item_is_learnt(tmp_path):
@@ -105,7 +106,7 @@ def test_alignment_changes_training_and_leaves_the_teacher_alone(tmp_path):
     )
     plain, _ = train(sequences, tmp_path / "a")
     assert digest(plain) != digest(pulled)
-    assert digest(made[0].teacher) == digest(recommender(sequences, seed=9, dim=8))
+    assert digest(made[0].teacher.model) == digest(recommender(sequences, seed=9, dim=8))
     assert state.curve[-1]["alignment"] < state.curve[0]["alignment"]
 
 

@@ -17,6 +17,7 @@ from pipeline.recommender.fit import fit
 from pipeline.recommender.grid import build, load_recommender, save, spec_of, with_second_token
 from pipeline.recommender.llm import decoder_of
 from pipeline.recommender.objective import Objective
+from pipeline.recommender.teacher import Frozen
 from tests.conftest import ROOT
 from tests.recommender.test_models import tiny_mirm
 from tests.recommender.worlds import cyclic, sequences_of
@@ -65,7 +66,7 @@ def trained(folder, scratch, params, items, *, teacher=None, second_token=False)
         model = with_second_token(model, teacher)
     terms = [Views(model, WORLD, params.duorec, 0)] if params.model == "duorec" else []
     if teacher is not None:
-        terms.append(Aligned(teacher, model, PARAMS.alignment, 0))
+        terms.append(Aligned(Frozen(teacher), model, PARAMS.alignment, 0))
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     counts = WORLD.training_counts()[:WARM]
     scratch.mkdir()

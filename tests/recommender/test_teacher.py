@@ -1,4 +1,4 @@
-"""The score sum as a teacher: the sum's scores, at a scale that says how sure they are, and nothing of it trained."""
+"""Whom an alignment follows: scores of a recommender, or of a sum at a scale that says how sure they are; frozen."""
 
 import numpy as np
 import pytest
@@ -6,12 +6,12 @@ import torch
 
 from pipeline import artifacts
 from pipeline.params import load_params
-from pipeline.recommender import sum_teacher
+from pipeline.recommender import teacher as teachers
 from pipeline.recommender.batches import collate, windows
 from pipeline.recommender.dueg import assembled, content_alone
 from pipeline.recommender.grid import save
 from pipeline.recommender.score_sum import ScoreSum, Summed
-from pipeline.recommender.sum_teacher import SCALES, SumTeacher, likeliest
+from pipeline.recommender.teacher import SCALES, Frozen, SumTeacher, likeliest
 from tests.conftest import ROOT
 from tests.recommender.killed import killed_in_epoch
 from tests.recommender.test_grid import WARM, WORLD, folder, sized, trained  # noqa: F401  (folder: a fixture)
@@ -45,19 +45,36 @@ def made(folder, teacher, params, content=None):  # noqa: F811
     )  # fmt: skip
 
 
-def test_its_scores_are_the_sums_times_the_scale(folder, tmp_path):  # noqa: F811
+def last_users(teacher):
+    """(B, E) of a batch of six windows, their histories and whose they are."""
+    batch = collate(WORLD, windows(WORLD, 8, np.random.default_rng(0))[:6])
+    users_BLE = teacher.users(batch)
+    assert not users_BLE.requires_grad and not teacher.items_VE.requires_grad
+    histories = [row[: last + 1].numpy() for row, last in zip(batch.inputs_BL, batch.last_B, strict=True)]
+    return users_BLE[torch.arange(len(users_BLE)), batch.last_B], histories, batch.users_B.numpy()
+
+
+@pytest.mark.parametrize("kind", ["softmax", "nce"])
+def test_a_recommenders_scores_are_those_that_it_ranks_by(folder, tmp_path, kind):  # noqa: F811
+    objective = PARAMS.train_dueg.objective.model_copy(update={"kind": kind, "negatives": 3})
+    model, _, _ = trained(folder, tmp_path / "a", sized("sasrec", objective=objective), "mirm")
+    teacher = Frozen(model)
+    users_BE, histories, whose = last_users(teacher)
+    wanted = model.user_vectors(histories, whose) @ model.item_vectors()[:WARM].T
+    np.testing.assert_allclose(users_BE @ teacher.items_VE.T, wanted, rtol=1e-4, atol=1e-5)
+    assert not any(weights.requires_grad for weights in model.parameters())
+
+
+def test_a_sums_scores_are_the_sums_times_the_scale(folder, tmp_path):  # noqa: F811
     ids, _, _ = trained(folder, tmp_path / "a", sized("gru4rec"), "id")
     content, _, _ = trained(folder, tmp_path / "b", sized("sasrec"), "mirm")
     mix = ScoreSum(0.4, 0.7, 1.9, stretch=4.0)
     teacher = SumTeacher(ids, content, mix, scale=3.0)
-    batch = collate(WORLD, windows(WORLD, 8, np.random.default_rng(0))[:6])
-    users_BLF = teacher(batch.inputs_BL, batch.last_B, batch.users_B, teacher.table.trained())
-    last_BF = users_BLF[torch.arange(len(users_BLF)), batch.last_B]
-    histories = [row[: last + 1].numpy() for row, last in zip(batch.inputs_BL, batch.last_B, strict=True)]
+    users_BE, histories, whose = last_users(teacher)
     summed = Summed(ids, content, mix)
-    wanted = summed.user_vectors(histories, batch.users_B.numpy()) @ summed.item_vectors()[:WARM].T
-    np.testing.assert_allclose(last_BF @ teacher.trained().T, 3 * wanted, rtol=1e-4, atol=1e-5)
-    assert not any(weights.requires_grad for weights in teacher.parameters())
+    wanted = summed.user_vectors(histories, whose) @ summed.item_vectors()[:WARM].T
+    np.testing.assert_allclose(users_BE @ teacher.items_VE.T, 3 * wanted, rtol=1e-4, atol=1e-5)
+    assert not any(weights.requires_grad for model in (ids, content) for weights in model.parameters())
 
 
 @pytest.mark.parametrize("true", [0.5, 2.0, 16.0])
@@ -74,9 +91,9 @@ def test_the_scale_is_fitted_to_some_validation_choices_and_to_no_test_choice(fo
     ids, _, _ = trained(folder, tmp_path / "a", sized("gru4rec"), "id")
     content, _, _ = trained(folder, tmp_path / "b", sized("sasrec"), "mirm")
     seen = []
-    monkeypatch.setattr(sum_teacher, "ASKED", 7)
-    monkeypatch.setattr(sum_teacher, "likeliest", lambda *asked: seen.append(asked) or 2.0)
-    teacher = sum_teacher.fitted(WORLD, ids, content, False, seed=0)
+    monkeypatch.setattr(teachers, "ASKED", 7)
+    monkeypatch.setattr(teachers, "likeliest", lambda *asked: seen.append(asked) or 2.0)
+    teacher = teachers.fitted(WORLD, ids, content, False, seed=0)
     ((users, items, targets),) = seen
     validation = WORLD.queries("validation")
     assert len(users) == len(targets) == 7 and len(items) == WARM

@@ -1,19 +1,20 @@
 """Does the test of `molar experiment show` reject as often as it says, and does it see what is there?
 
-    MOLAR_REAL_DATA=... python -m benchmarks.significance nulls    ml-100k, 20 seeds; about an hour, a kill loses one
-    dvc repro && python -m benchmarks.significance power           the demo world; a minute
+    MOLAR_REAL_DATA=... python -m benchmarks.significance nulls    ml-100k, 20 seeds; half an hour, a kill loses one
+    dvc repro && python -m benchmarks.significance power           the demo world, 12 seeds; half an hour
 
 nulls: seeds of one teacher differ by chance alone, so that a test of one against another should reject at .05 in one
-pair of twenty, and Holm over nine comparisons in one family of twenty. The unit of the test is the user, averaged
-over seeds; a row's own luck with its seeds is shared by all users, which no test over users can see. So the share of
-rejections is measured: rows of one seed, and rows of three, which is what a table has by default. The teacher is a
-SASRec that learns in eighteen epochs of large batches (`QUICK`): a third of the time of the preset's, and nearly as
-good as the winner of strength.py.
+pair of twenty, and Holm over nine comparisons in one family of twenty. A seed's luck is shared by all users, which no
+test over users can see; a table of several seeds counts it (pipeline/retrieval/luck.py), one of a single seed cannot.
+So the share of rejections is measured for rows of one seed, of two and of three, by users alone and with luck.
+The teacher is a SASRec that learns in eighteen epochs of large batches (`QUICK`): a third of the time of the preset's,
+and nearly as good as the winner of strength.py.
 
-power: the queries of the demo world are the population, so that a difference between two systems is known exactly. One
-is made five per cent better than the other in truth by giving it the attainable ranks (`ceiling`) on as many queries,
-drawn at random, as that takes; 5,000 users are drawn from it a thousand times. With as many queries as make the two
-equal, the same count is the test's size. p < .05/9 is what Holm asks of the first of nine: power at its least.
+power: the queries of the demo world are the population, so that a difference between two systems is known exactly. Row
+by row the teacher's seeds are drawn; another system differs from it as the DUEG does, query by query, has the same
+luck, and is made five per cent better in truth by the attainable ranks (`ceiling`) on as many queries, drawn at random,
+as that takes. 5,000 users are drawn a thousand times. With as many queries as make the two equal, the same count is the
+test's size. p < .05/9 is what Holm asks of the first of nine: power at its least.
 """
 
 from __future__ import annotations
@@ -32,8 +33,10 @@ from numpy.typing import NDArray
 
 from benchmarks.strength import SASREC, configured
 from benchmarks.teacher import preset_params, real_sequences, trained
-from pipeline.catalog.catalogue import Sequences
-from pipeline.params import Params
+from pipeline import artifacts
+from pipeline.catalog.catalogue import Sequences, open_sequences
+from pipeline.params import Params, load_params
+from pipeline.retrieval.luck import luck
 from pipeline.retrieval.metrics import ndcg_at
 from pipeline.retrieval.rank import target_ranks
 from pipeline.retrieval.significance import holm, sign_flip
@@ -58,60 +61,71 @@ def nulls(
     seeds: Annotated[int, typer.Option(min=2)] = 20,
     families: Annotated[int, typer.Option(min=1)] = 1_000,
 ) -> None:
-    """Seeds of one teacher, all pairs, and families of ten rows; the trained ranks stay under .molar/significance/."""
+    """Seeds of one teacher as tables of up to ten rows; the trained ranks stay under .molar/significance/."""
     params = configured(preset_params(name), "sasrec", QUICK, EPOCHS, EPOCHS)
     sequences = real_sequences(name, params)
     users_Q = sequences.queries("test").user
-    ndcg_SQ = np.stack([ndcg_at(_ranks(name, params, sequences, seed), 10) for seed in range(seeds)])
-    means_S = ndcg_SQ.mean(axis=1)
-    print(
-        f"{name}: {seeds} seeds, NDCG@10 {means_S.mean():.4f}, standard deviation over seeds {means_S.std(ddof=1):.4f}"
-    )
+    ndcg_SQ = _ndcg(name, params, sequences, seeds)
     rng = np.random.default_rng(0)
-    for per_row in (1, 3):
-        rows = seeds // per_row
-        if rows < 2:
-            continue
-        test = _remembered(ndcg_SQ, users_Q)
-        pairs, drawn = [], []
-        for _ in range(1 if per_row == 1 else 50):
-            of_row = rng.permutation(seeds)[: rows * per_row].reshape(rows, per_row)
-            pairs += [test(a, b) for a, b in itertools.combinations(of_row, 2)]
-        print(f"rows of {per_row}: rejected {np.mean(np.array(pairs) < ALPHA):.1%} of {len(pairs):,} pairs")
-        compared = min(COMPARISONS, rows - 1)
-        for _ in range(families):
-            of_row = rng.permutation(seeds)[: (compared + 1) * per_row].reshape(compared + 1, per_row)
-            ps = holm({str(row): test(of_row[0], other) for row, other in enumerate(of_row[1:])})
-            drawn.append(min(ps.values()) < ALPHA)
-        print(f"rows of {per_row}: rejected in {np.mean(drawn):.1%} of {families:,} families of {compared}, after Holm")
+    for per_row, counted in ((1, False), (2, False), (2, True), (3, False), (3, True)):
+        rows = min(COMPARISONS + 1, seeds // per_row)
+        pairs, first = [], []
+        for _ in range(families if rows > 1 else 0):
+            test = table(ndcg_SQ[_drawn(rng, seeds, rows, per_row)], users_Q, counted)
+            p_values = [test(0, other) for other in range(1, rows)]
+            pairs += p_values
+            first.append(min(holm(dict(enumerate(p_values))).values()))
+        if pairs:
+            print(
+                f"rows of {per_row}, {'users and luck' if counted else 'users alone'}: "
+                f"p < {ALPHA} in {np.mean(np.array(pairs) < ALPHA):.1%} of {len(pairs):,} comparisons, "
+                f"in {np.mean(np.array(first) < ALPHA):.1%} of {families:,} families of {rows - 1} after Holm",
+                flush=True,
+            )
 
 
 @app.command()
 def power(
     per_user: Path = Path("data/evaluation/per_user.parquet"),
-    ours: str = "dueg",
-    theirs: str = "teacher",
+    catalog: Path = Path("data/catalog"),
+    seeds: Annotated[int, typer.Option(min=3)] = 12,
     users: int = 5_000,
     draws: int = 1_000,
 ) -> None:
-    """How often a true difference of 0 % and of 5 % is called significant among so many users."""
-    table = pq.read_table(per_user)
-    ndcg = {of: ndcg_at(table[f"{of}_unmasked"].to_numpy(), 10).astype(np.float64) for of in (ours, theirs, "ceiling")}
-    better_Q, base_Q = ndcg[ours], ndcg[theirs]
+    """How often a true difference of 0 % and of 5 % is called significant, in tables of as many rows as seeds make."""
+    found, params = pq.read_table(per_user), load_params()
+    ndcg = {of: ndcg_at(found[f"{of}_unmasked"].to_numpy(), 10).astype(np.float64) for of in ("dueg", "ceiling")}
+    base_SQ = _ndcg("demo", params, open_sequences(artifacts.read(catalog, "ingest")), seeds)
+    base_Q = base_SQ.mean(axis=0)
     rng = np.random.default_rng(0)
-    for relative in (0.0, 0.05):
-        mended_Q = _raised(better_Q, ndcg["ceiling"], base_Q.mean() * (1 + relative), rng)
-        true = mended_Q.mean() / base_Q.mean() - 1
+    for relative, per_row in itertools.product((0.0, 0.05), (1, 3)):
+        mended_Q = _raised(ndcg["dueg"], ndcg["ceiling"], base_Q.mean() * (1 + relative), rng)
+        rows = min(COMPARISONS + 1, seeds // per_row)
         p_values = []
-        for draw in range(draws):
+        for _ in range(draws):
             of_U = rng.integers(0, len(base_Q), users)
-            p_values.append(sign_flip(mended_Q[of_U], base_Q[of_U], np.arange(users), FLIPS, seed=draw))
-        once, of_nine = np.mean(np.array(p_values) < ALPHA), np.mean(np.array(p_values) < ALPHA / COMPARISONS)
-        spread = np.std(mended_Q - base_Q) / np.sqrt(users) / base_Q.mean()
+            values_RSU = base_SQ[_drawn(rng, seeds, rows, per_row)][..., of_U]
+            values_RSU[0] += (mended_Q - base_Q)[of_U]
+            p_values.append(table(values_RSU, np.arange(users), counted=per_row > 1)(0, 1))
+        once, of_nine = (np.mean(np.array(p_values) < ALPHA / tests) for tests in (1, COMPARISONS))
         print(
-            f"{ours} against {theirs}, true difference {true:+.2%} (standard error {spread:.2%} at {users:,} users): "
-            f"p < {ALPHA} in {once:.1%} of {draws:,} draws, p < {ALPHA}/{COMPARISONS} in {of_nine:.1%}"
+            f"{rows} rows of {per_row}, true difference {mended_Q.mean() / base_Q.mean() - 1:+.2%}: p < {ALPHA} in "
+            f"{once:.1%} of {draws:,} draws of {users:,} users, p < {ALPHA}/{COMPARISONS} in {of_nine:.1%}",
+            flush=True,
         )
+
+
+def table(values_RSQ: Values, users_Q: NDArray[np.integer], counted: bool) -> Callable[[int, int], float]:
+    """p of two of its rows, as `molar experiment show` has it; with the seeds' luck unless it is not `counted`."""
+    of_seeds = luck(values_RSQ, users_Q) if counted else None
+    luck_R = of_seeds.draws(FLIPS) if of_seeds else None
+    means_RQ = values_RSQ.mean(axis=1)
+    return lambda ours, theirs: sign_flip(means_RQ[ours], means_RQ[theirs], users_Q, FLIPS, luck_R=luck_R)
+
+
+def _drawn(rng: np.random.Generator, seeds: int, rows: int, per_row: int) -> NDArray[np.integer]:
+    """(rows, per_row): seeds, none twice."""
+    return rng.permutation(seeds)[: rows * per_row].reshape(rows, per_row)
 
 
 def _raised(values_Q: Values, best_Q: Values, mean: float, rng: np.random.Generator) -> Values:
@@ -124,18 +138,12 @@ def _raised(values_Q: Values, best_Q: Values, mean: float, rng: np.random.Genera
     return raised_Q
 
 
-def _remembered(ndcg_SQ: Values, users_Q: NDArray[np.integer]) -> Callable[[NDArray, NDArray], float]:
-    """p of two rows, each an array of seeds that are averaged; asked again, it is not computed again."""
-    known: dict[tuple[tuple[int, ...], tuple[int, ...]], float] = {}
-
-    def test(ours: NDArray, theirs: NDArray) -> float:
-        key = (tuple(sorted(ours)), tuple(sorted(theirs)))
-        key = min(key, key[::-1])
-        if key not in known:
-            known[key] = sign_flip(ndcg_SQ[list(key[0])].mean(0), ndcg_SQ[list(key[1])].mean(0), users_Q, FLIPS)
-        return known[key]
-
-    return test
+def _ndcg(name: str, params: Params, sequences: Sequences, seeds: int) -> Values:
+    """(S, Q): unmasked NDCG@10 of every seed's teacher on the test queries."""
+    ndcg_SQ = np.stack([ndcg_at(_ranks(name, params, sequences, seed), 10) for seed in range(seeds)]).astype(np.float64)
+    means_S = ndcg_SQ.mean(axis=1)
+    print(f"{name}: {seeds} seeds, NDCG@10 {means_S.mean():.4f}, their standard deviation {means_S.std(ddof=1):.4f}")
+    return ndcg_SQ
 
 
 def _ranks(name: str, params: Params, sequences: Sequences, seed: int) -> NDArray[np.integer]:

@@ -2,8 +2,9 @@
 
 Promise: all figures are of the same queries; rows that were asked others are left out and named. The unit of a test is
 the user: a query's NDCG@10 is averaged over the seeds that both rows have, then the two rows are paired by sign flips
-over users, and the p values of all rows are corrected together (Holm). Seeds are no independent evidence about users,
-so more of them narrow a row's mean and are never counted as more users.
+over users, and the p values of all rows are corrected together (Holm). More seeds are never counted as more users; they
+narrow a row's mean, and tell how much of a difference may be luck (pipeline/retrieval/luck.py). One seed tells nothing
+of that.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from pipeline.experiments import records
 from pipeline.experiments.committed import Committed
 from pipeline.experiments.points import MOST_SEEDS, Point, chosen_rows, points_of
 from pipeline.experiments.table import METRICS, Table, load_table
+from pipeline.retrieval.luck import Luck, luck
 from pipeline.retrieval.metrics import HISTORY_EDGES, POPULARITY_EDGES, bucket_names, ndcg_at, recall_at
 from pipeline.retrieval.significance import Interval, holm, paired_bootstrap, sign_flip, standard_error
 
@@ -67,6 +69,7 @@ class RowFigures:
     p_holm: float | None = None
     error: float | None = None  # standard error over users of the mean NDCG@10
     cold: dict[str, list[float]] = field(default_factory=dict)  # part of COLD -> NDCG@10 of every seed that has it
+    luck: Luck | None = None  # of the seeds, which interval and p count; None of one seed
 
     def mean(self, metric: str) -> float | None:
         return float(np.mean(self.values[metric])) if self.seeds else None
@@ -91,6 +94,11 @@ class Figures:
     bucket_sizes: dict[str, list[int]]  # queries of each bucket
     records: dict[str, dict[int, Path]] = field(default_factory=dict)  # row -> seed -> folder, of those that are there
     odd: list[str] = field(default_factory=list)  # rows that are left out, for they were asked other queries
+
+    @property
+    def luck(self) -> Luck | None:
+        """What the tests count of the seeds' luck: that of the most seeds, where rows lack some; None of one seed."""
+        return max((row.luck for row in self.rows if row.luck), key=lambda of: of.seeds, default=None)
 
 
 def figures(
@@ -197,22 +205,30 @@ def _averaged(runs: Mapping[int, Run], seeds: Sequence[int]) -> NDArray[np.float
 
 def _tested(rows: list[RowFigures], runs: Mapping[str, Mapping[int, Run]], reference: str) -> list[RowFigures]:
     """The rows with their difference from the reference, where both have a seed in common."""
-    found: dict[str, tuple[Interval, float]] = {}
+    tested: dict[str, RowFigures] = {}
+    p_values: dict[str, float] = {}
+    lucks: dict[tuple[int, ...], Luck | None] = {}
     for row in rows:
-        shared = [seed for seed in row.seeds if seed in runs.get(reference, {})]
+        shared = tuple(seed for seed in row.seeds if seed in runs.get(reference, {}))
         if row.row == reference or not shared:
             continue
         ours, theirs = (_averaged(runs[name], shared) for name in (row.row, reference))
         _, users_Q = np.unique(runs[reference][shared[0]].queries.users_Q, return_inverse=True)
-        interval = paired_bootstrap(ours, theirs, users_Q, RESAMPLES)
-        found[row.row] = interval, sign_flip(ours, theirs, users_Q, FLIPS)
-    adjusted = holm({row: p for row, (_, p) in found.items()})
-    return [
-        replace(row, difference=found[row.row][0], p=found[row.row][1], p_holm=adjusted[row.row])
-        if row.row in found
-        else row
-        for row in rows
-    ]
+        if shared not in lucks:
+            lucks[shared] = _luck(runs, shared, users_Q)
+        of_seeds = lucks[shared]
+        drawn_F, drawn_R = (of_seeds.draws(count) if of_seeds else None for count in (FLIPS, RESAMPLES))
+        p_values[row.row] = sign_flip(ours, theirs, users_Q, FLIPS, luck_R=drawn_F)
+        interval = paired_bootstrap(ours, theirs, users_Q, RESAMPLES, luck_R=drawn_R)
+        tested[row.row] = replace(row, difference=interval, p=p_values[row.row], luck=of_seeds)
+    adjusted = holm(p_values)
+    return [replace(tested[row.row], p_holm=adjusted[row.row]) if row.row in tested else row for row in rows]
+
+
+def _luck(runs: Mapping[str, Mapping[int, Run]], seeds: Sequence[int], users_Q: NDArray[np.integer]) -> Luck | None:
+    """Of all rows that have these seeds; None of one seed."""
+    whole = [of_row for of_row in runs.values() if all(seed in of_row for seed in seeds)]
+    return luck(np.array([[ndcg_at(of[seed].ranks_Q, 10) for seed in seeds] for of in whole]), users_Q)
 
 
 def names_of_buckets(kind: str) -> list[str]:

@@ -108,8 +108,8 @@ def _comparison(found: Figures) -> str:
         dots.reference(found),
     )
     differences = intervals.chart(
-        f"NDCG@10 of each row less that of {found.reference}, with its 95 % bootstrap interval over users.{small} "
-        f"Filled: p below {dots.sure()} after Holm's correction. Intervals know nothing of other seeds.",
+        f"NDCG@10 of each row less that of {found.reference}, with its 95 % bootstrap interval over users"
+        f"{' and seeds' * bool(found.luck)}.{small} Filled: p below {dots.sure()} after Holm's correction.",
         ("row", "difference"),
         dots.differences(found),
         0.0,

@@ -2,7 +2,8 @@
 
 Two tests of one pair: the bootstrap asks how far the mean would move with other users and gives an interval, the
 sign-flip test how often chance alone, which calls the systems by each other's names, makes a difference as large.
-Queries of one user are no independent evidence (a split by time asks several): users are what is drawn again.
+Queries of one user are no independent evidence (a split by time asks several): users are what is drawn again. Where
+rows are means over training seeds, either takes what their luck would add as well, a draw for each resample (luck.py).
 """
 
 from __future__ import annotations
@@ -58,8 +59,10 @@ def paired_bootstrap(
     resamples: int,
     seed: int = 0,
     confidence: float = 0.95,
+    luck_R: NDArray[np.float64] | None = None,
 ) -> Interval:
-    """Percentile interval of mean(ours - theirs) when users are drawn again, with replacement and all their queries.
+    """Percentile interval of mean(ours - theirs) when users are drawn again, with replacement and all their queries;
+    `luck_R` (resamples,) is added to the means.
 
     p is the share of resamples at least as far from the observed mean as that mean is from zero (itself counted
     in). Resampling U users is a multinomial draw over the distinct pairs of a user's summed difference and its
@@ -70,7 +73,7 @@ def paired_bootstrap(
     sums_U, queries_U = _paired(ours_Q, theirs_Q, users_Q)
     users = len(sums_U)
     if users < FEWEST_USERS:
-        p = sign_flip(ours_Q, theirs_Q, users_Q, resamples, seed)
+        p = sign_flip(ours_Q, theirs_Q, users_Q, resamples, seed, luck_R)
         return Interval(float(sums_U.sum() / len(ours_Q)), -1.0, 1.0, p)
     pairs_V2, counts_V = np.unique(np.stack([sums_U, queries_U], axis=1), axis=0, return_counts=True)
     values_V, queries_V = np.ascontiguousarray(pairs_V2.T)
@@ -81,6 +84,8 @@ def paired_bootstrap(
     for start in range(0, resamples, rows):
         drawn_RV = rng.multinomial(users, counts_V / users, size=min(rows, resamples - start))
         means_R[start : start + rows] = drawn_RV @ values_V / (drawn_RV @ queries_V)
+    if luck_R is not None:
+        means_R += luck_R
     low, high = np.quantile(means_R, [(1 - confidence) / 2, (1 + confidence) / 2])
     # a hair of slack, so that resamples equal to the observed distance count whatever their summation order
     extreme = np.count_nonzero(np.abs(means_R - mean) >= abs(mean) * (1 - 1e-9))
@@ -93,6 +98,7 @@ def sign_flip(
     users_Q: NDArray[np.integer],
     resamples: int,
     seed: int = 0,
+    luck_R: NDArray[np.float64] | None = None,
 ) -> float:
     """Two-sided p of "either system may have made either result": Fisher's paired randomisation test.
 
@@ -101,23 +107,28 @@ def sign_flip(
     least as far from zero as the observed one. Users without a difference have no say. Up to ENUMERATED others every
     assignment is counted and p is exact; beyond it `resamples` are drawn and the observed one is counted in (Phipson
     and Smyth 2010), so that p is never 0. Users of equal distance share one binomial draw: rank metrics have few
-    distances, so that the cost hardly depends on the number of users. Raises ValueError when the two do not pair up.
+    distances, so that the cost hardly depends on the number of users. With `luck_R` (resamples,), differences of the
+    mean that seeds alone would make, it is drawn always, and each total has one of them added.
+    Raises ValueError when the two do not pair up.
     """
     sums_U, _ = _paired(ours_Q, theirs_Q, users_Q)
     sums_U = sums_U[sums_U != 0]
     # a hair of slack, as above: the order of summation is no evidence
     line = abs(sums_U.sum()) - 1e-9 * np.abs(sums_U).sum()
-    if len(sums_U) <= ENUMERATED:
+    if len(sums_U) <= ENUMERATED and luck_R is None:
         totals = np.zeros(1)
         for value in sums_U:
             totals = np.concatenate([totals + value, totals - value])
         return float(np.mean(np.abs(totals) >= line))
     values_V, counts_V = np.unique(np.abs(sums_U), return_counts=True)
     rng = np.random.default_rng(seed)
-    extreme, rows = 0, max(1, MAX_COUNTS // len(values_V))
+    extreme, rows = 0, max(1, MAX_COUNTS // max(1, len(values_V)))
     for start in range(0, resamples, rows):
         plus_RV = rng.binomial(counts_V, 0.5, size=(min(rows, resamples - start), len(values_V)))
-        extreme += int(np.count_nonzero(np.abs((2 * plus_RV - counts_V) @ values_V) >= line))
+        totals_R = (2 * plus_RV - counts_V) @ values_V
+        if luck_R is not None:
+            totals_R += len(ours_Q) * luck_R[start : start + rows]
+        extreme += int(np.count_nonzero(np.abs(totals_R) >= line))
     return float((extreme + 1) / (resamples + 1))
 
 

@@ -15,6 +15,7 @@ from pipeline.experiments.figures import Figures, RowFigures
 from pipeline.experiments.points import Point, points_of
 from pipeline.experiments.records import FOLDER
 from pipeline.experiments.table import METRICS, load_table
+from pipeline.retrieval.luck import Luck
 from pipeline.retrieval.metrics import summarise
 from pipeline.retrieval.significance import Interval
 
@@ -101,5 +102,6 @@ def made_up(name: str, data: str) -> Figures:
         values = {metric: [0.21 - place / 1000, 0.22 - place / 1000, 0.215 - place / 1000] for metric in METRICS}
         paper = table.rows[row].paper.get(table.paper_data(data) or "", {})
         tested = () if row == table.reference else (Interval(-0.0012, -0.0031, 0.0006, 0.2), 0.2, 0.0004)
-        rows.append(RowFigures(row, [0, 1, 2], [], values, paper, {}, *tested))
+        luck = Luck(3e-6, 2e-6, 10, 3) if tested else None
+        rows.append(RowFigures(row, [0, 1, 2], [], values, paper, {}, *tested, luck=luck))
     return Figures(name, table, data, table.reference, False, rows, 6200, 6200, {})

@@ -19,6 +19,7 @@ from pipeline.experiments.records import durations
 from pipeline.experiments.sheet import bucket_sheets, main_sheet, notes
 from pipeline.experiments.table import load_table
 from pipeline.report.table_page import page
+from pipeline.retrieval.luck import luck
 from pipeline.retrieval.metrics import HISTORY_EDGES, POPULARITY_EDGES, by_bucket, ndcg_at, recall_at
 from pipeline.retrieval.significance import holm, sign_flip
 
@@ -53,18 +54,25 @@ def test_means_and_deviations_are_over_seeds(found: Figures) -> None:
 def test_the_test_is_of_users_averaged_over_the_seeds_that_both_have_and_corrected(found: Figures) -> None:
     users_Q = np.arange(QUERIES) // 2
 
-    def averaged(row: str, seeds: range) -> np.ndarray:
-        return np.mean([ndcg_at(ranks(row, seed), 10) for seed in seeds], axis=0)
+    def values(row: str, seeds: range) -> np.ndarray:
+        """(S, Q)."""
+        shown, worse = ("whole", 1) if row == "IDs" else (row, 0)
+        return np.array([ndcg_at(ranks(shown, seed) + worse, 10) for seed in seeds])
 
-    def teacher(seeds: range) -> np.ndarray:
-        return np.mean([ndcg_at(ranks("whole", seed) + 1, 10) for seed in seeds], axis=0)
+    def p_of(row: str, seeds: range, there: list[str]) -> float:
+        by_luck = luck(np.array([values(each, seeds) for each in there]), users_Q)
+        assert by_luck is not None and by_luck.degrees == (len(there) - 1) * (len(seeds) - 1)
+        ours, theirs = (values(each, seeds).mean(axis=0) for each in (row, "whole"))
+        return sign_flip(ours, theirs, users_Q, FLIPS, luck_R=by_luck.draws(FLIPS))
 
+    every = ["whole", "fpmc", "IDs"]
     p = {
-        "fpmc": sign_flip(averaged("fpmc", SEEDS), averaged("whole", SEEDS), users_Q, FLIPS),
-        "unaligned": sign_flip(averaged("unaligned", range(2)), averaged("whole", range(2)), users_Q, FLIPS),
-        "IDs": sign_flip(teacher(SEEDS), averaged("whole", SEEDS), users_Q, FLIPS),
+        "fpmc": p_of("fpmc", SEEDS, every),
+        "unaligned": p_of("unaligned", range(2), [*every, "unaligned"]),
+        "IDs": p_of("IDs", SEEDS, every),
     }
     rows = {row.row: row for row in found.rows}
+    assert found.luck == rows["fpmc"].luck != rows["unaligned"].luck and found.luck.seeds == 3
     assert {row: rows[row].p for row in p} == pytest.approx(p)
     assert {row: rows[row].p_holm for row in p} == pytest.approx(holm(p))
     assert p["fpmc"] < 0.001 < p["unaligned"]

@@ -101,13 +101,13 @@ def measured(found: Figures) -> list[str]:
             "Best and second best are marked."
         )
     if tested := sum(row.difference is not None for row in found.rows):
-        over = "users and seeds" if found.luck else "users"
         said.append(
-            f"95 %: bootstrap interval over {over} of the difference in NDCG@10 from {found.reference}. p: sign flips "
-            f"over {over}, corrected for {tested} comparison{'s' * (tested > 1)} (Holm)."
+            f"95 %: bootstrap interval over users of the difference in NDCG@10 from {found.reference}. p: sign flips "
+            f"over users, corrected for {tested} comparison{'s' * (tested > 1)} (Holm)."
         )
         if found.luck:
-            said[-1] += f" A seed moves a row by {short(found.luck.deviation)} more than chance among users does."
+            moved = short(found.luck.deviation)
+            said[-1] += f" Both count the luck of seeds: one moves a row by {moved}, beside what users' chance does."
     elif found.rows and not any(row.seeds for row in found.rows if row.row == found.reference):
         said.append(f"No tests: {found.reference}, the row to test against, is missing.")
     return said

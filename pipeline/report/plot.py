@@ -123,7 +123,7 @@ def _words(found: Figures) -> str:
     small = "Small dots: seeds. " if len(seeds) > 1 else ""
     return (
         f"{found.queries:,} test queries, {listed}. Lines: 95 % intervals over users, left 1.96 standard errors, right "
-        f"bootstrap{', of seeds as well' * bool(found.luck)}. Filled on the right: p below {dots.sure()} after "
+        f"bootstrap{' with the luck of seeds' * bool(found.luck)}. Filled on the right: p below {dots.sure()} after "
         f"Holm's correction. {small}Dashed: {found.reference}. The axes do not begin at 0."
     )
 

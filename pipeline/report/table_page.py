@@ -107,9 +107,10 @@ def _comparison(found: Figures) -> str:
         dots.means(found),
         dots.reference(found),
     )
+    luck = ", with the luck of seeds" if found.luck else ""
     differences = intervals.chart(
-        f"NDCG@10 of each row less that of {found.reference}, with its 95 % bootstrap interval over users"
-        f"{' and seeds' * bool(found.luck)}.{small} Filled: p below {dots.sure()} after Holm's correction.",
+        f"NDCG@10 of each row less that of {found.reference}, with its 95 % bootstrap interval over users{luck}."
+        f"{small} Filled: p below {dots.sure()} after Holm's correction.",
         ("row", "difference"),
         dots.differences(found),
         0.0,

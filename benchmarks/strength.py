@@ -2,7 +2,7 @@
 
     MOLAR_REAL_DATA=... python -m benchmarks.strength ml-100k                 about an hour and a quarter of one thread
     MOLAR_REAL_DATA=... python -m benchmarks.strength ml-100k --models fpmc   one model: about ten minutes
-    MOLAR_REAL_DATA=... python -m benchmarks.strength ml-1m                   some six hours; not run to its end yet
+    MOLAR_REAL_DATA=... python -m benchmarks.strength ml-1m                   some hours; of it FPMC alone has been run
     ... --report                                                              the tables of what has been run
 
 The budget of every model: the twelve named configurations of `GRIDS`, one seed, chosen by validation NDCG@10 in three

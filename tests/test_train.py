@@ -9,7 +9,7 @@ import torch
 
 from benchmarks.peer import write_inter
 from benchmarks.recbole_model import _tested
-from benchmarks.train import first_users
+from benchmarks.train import compared, first_users
 from pipeline.catalog.catalogue import Sequences
 
 SEQUENCES = Sequences(
@@ -63,3 +63,13 @@ def test_a_rank_of_recbole_counts_all_items_or_those_that_the_user_never_chose()
     users, items = np.array([2, 1, 2, 1, 2]), np.array([5, 3, 2, 4, 4])
     queries = _Queries(user_id=torch.tensor([1, 2]), item_id=torch.tensor([3, 2]))
     assert _tested(_Scores(), queries, users, items) == {"unmasked": [3, 4], "masked": [2, 2]}
+
+
+def test_each_of_recboles_epochs_is_compared_with_our_first_that_is_as_good() -> None:
+    theirs = [(0.05, 100.0), (0.04, 200.0), (0.09, 300.0)]
+    table = compared(theirs, [(0.02, 10.0), (0.07, 20.0), (0.06, 30.0)]).splitlines()
+    assert table[2:] == [
+        "| 1 | 0.0500 | 100 | 0.0700 | 2 | 20 | 5.0 |",
+        "| 2 | 0.0500 | 200 | 0.0700 | 2 | 20 | 10.0 |",
+        "| 3 | 0.0900 | 300 | not reached | | | |",
+    ]

@@ -1,6 +1,7 @@
 """How soon is our SASRec as good as RecBole's after five epochs? Same size, same data, same split, one thread each.
 
-    MOLAR_REAL_DATA=... python -m benchmarks.train ml-100k --recbole-python /elsewhere/bin/python     half an hour; ml-1m three
+    MOLAR_REAL_DATA=... python -m benchmarks.train ml-100k --recbole-python /elsewhere/bin/python     half an hour
+    ... ml-1m                                                                    three hours
     ... --users 60 --epochs 1                                                    a minute: does it run here?
 
 benchmarks/peer.py says how to install RecBole. Both get the sequences of `ingest` with history 50, two layers and

@@ -61,22 +61,23 @@ def main_sheet(found: Figures, narrow: bool) -> Sheet:
 
 
 def bucket_sheets(found: Figures) -> list[Sheet]:
-    """NDCG@10 by who is asked: a sheet for each kind of bucket, with the number of queries; one of new items."""
+    """NDCG@10 by who is asked: a sheet for each kind of bucket, with the number of queries; one of new items.
+
+    Rows that have not been run stand in the comparison alone.
+    """
     sheets = []
+    computed = [row for row in found.rows if row.seeds]
     for kind, sizes in found.bucket_sizes.items():
         shown = [index for index, size in enumerate(sizes) if size]
         names = names_of_buckets(kind)
         columns = ["row", *(f"{names[index]} ({sizes[index]:,})" for index in shown)]
-        rows = [
-            [Cell(row.row), *(_figure(row.buckets[kind][i]) if row.buckets else Cell(MISSING) for i in shown)]
-            for row in found.rows
-        ]
+        rows = [[Cell(row.row), *(_figure(row.buckets[kind][index]) for index in shown)] for row in computed]
         sheets.append(Sheet(f"NDCG@10 by {kind} (queries)", columns, rows))
-    if parts := [part for part in COLD if any(part in row.cold for row in found.rows)]:
-        rows = []
-        for row in found.rows:
-            figures = [_figure(mean(row.cold[part]) if part in row.cold else None) for part in parts]
-            rows.append([Cell(row.row), *(figures if row.seeds else [Cell(MISSING)] * len(parts))])
+    if parts := [part for part in COLD if any(part in row.cold for row in computed)]:
+        rows = [
+            [Cell(row.row), *(_figure(mean(row.cold[part]) if part in row.cold else None) for part in parts)]
+            for row in computed
+        ]
         sheets.append(Sheet("NDCG@10 of new items, never trained on", ["row", *map(COLD.__getitem__, parts)], rows))
     return sheets
 

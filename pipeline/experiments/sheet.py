@@ -159,7 +159,8 @@ def wrapped(lines: Sequence[str], width: int = 79) -> str:
 
 
 def signed(figure: float) -> str:
-    return ("+" if figure >= 0 else "-") + short(abs(figure))
+    """With its sign; what prints as zero is not negative."""
+    return ("+" if round(figure, 4) >= 0 else "-") + short(abs(figure))
 
 
 def _with_deviation(row: RowFigures, metric: str) -> str:

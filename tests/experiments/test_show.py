@@ -16,7 +16,7 @@ from pipeline.experiments.figures import FLIPS, Figures, figures
 from pipeline.experiments.formats import written
 from pipeline.experiments.points import points_of
 from pipeline.experiments.records import durations
-from pipeline.experiments.sheet import bucket_sheets, main_sheet, notes
+from pipeline.experiments.sheet import bucket_sheets, main_sheet, notes, signed
 from pipeline.experiments.table import load_table
 from pipeline.report.table_page import page
 from pipeline.retrieval.luck import luck
@@ -213,6 +213,12 @@ def test_the_best_two_are_marked_and_the_papers_figures_say_whose_they_are(monke
     assert "Ours differs: a drawn world" in said
     cells = main_sheet(found, narrow=True).rows
     assert [row[1].place for row in cells] == [1, 2, 0, 0, 0, 0]
+
+
+def test_what_prints_as_zero_has_no_minus() -> None:
+    assert [signed(figure) for figure in (0.0, -0.00003, -0.00006, 0.0123, -1.5)] == [
+        "+.0000", "+.0000", "-.0001", "+.0123", "-1.5000",
+    ]  # fmt: skip
 
 
 def test_csv_holds_every_metric_for_a_program(found: Figures) -> None:

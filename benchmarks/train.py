@@ -8,7 +8,7 @@ benchmarks/peer.py says how to install RecBole. Both get the sequences of `inges
 heads, 64 dimensions, post-norm and full softmax; RecBole dropout .2, batches of 256 prefixes and a learning rate of
 1e-3, ours windows that overlap by 40, RecBole's dropout or .5, its learning rate and the preset's batches and average
 where `RACE` has no others. Both are validated after every epoch by unmasked full ranking. CPU seconds hold training and
-validation, not loading the data. The goal that ours has to reach is RecBole's best validation NDCG@10 within its epochs;
+validation, not loading the data. The goal that ours has to reach is RecBole's best NDCG@10 within its epochs;
 the table at the end has the best after each of them.
 """
 

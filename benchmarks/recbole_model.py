@@ -9,7 +9,8 @@ Imports nothing of this project, whose libraries RecBole cannot share. CPU secon
 loading the data and building the model are not in it, validation after every epoch is.
 
 Test ranks are of RecBole's best checkpoint and RecBole's scores, all items ranked; masked, the user's other items are
-left out, which RecBole does not do for models of sequences.
+left out, which RecBole does not do for models of sequences. Unmasked they must give what RecBole's own evaluator says,
+which is told beside them.
 """
 
 from __future__ import annotations
@@ -47,12 +48,14 @@ def main(folder: str, name: str, settings: str, test: str = "") -> None:
     trainer.fit(train, valid, saved=bool(test), verbose=False, callback_fn=tell)
     if test:
         model.load_state_dict(torch.load(trainer.saved_model_file)["state_dict"])
-        print(json.dumps({"test": _tested(model, held_out.dataset.inter_feat, *chosen)}), flush=True)
+        own = trainer.evaluate(held_out, load_best_model=False, show_progress=False)["ndcg@10"]
+        told = {"test": _tested(model, held_out.dataset.inter_feat, *chosen), "own ndcg@10": float(own)}
+        print(json.dumps(told), flush=True)
 
 
 @torch.no_grad()
 def _tested(model, queries, users: np.ndarray, items: np.ndarray) -> dict[str, list[int]]:
-    """Rank of every test query's target among all items, and among those that its user never chose."""
+    """Items before the target of every test query, 0 as ours count: of all, and of those that its user never chose."""
     model.eval()
     order = np.argsort(users, kind="stable")
     starts = np.searchsorted(users[order], np.arange(users.max() + 2))
@@ -63,10 +66,10 @@ def _tested(model, queries, users: np.ndarray, items: np.ndarray) -> dict[str, l
         scores[:, 0] = -torch.inf  # padding
         target = block["item_id"][:, None]
         reached = scores.gather(1, target)
-        ranks["unmasked"] += (1 + (scores > reached).sum(1)).tolist()
+        ranks["unmasked"] += (scores > reached).sum(1).tolist()
         for row, user in enumerate(block["user_id"].tolist()):
             scores[row, items[order[starts[user] : starts[user + 1]]]] = -torch.inf
-        ranks["masked"] += (1 + (scores > reached).sum(1)).tolist()
+        ranks["masked"] += (scores > reached).sum(1).tolist()
     return ranks
 
 

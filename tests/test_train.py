@@ -62,7 +62,7 @@ class _Scores(torch.nn.Module):
 def test_a_rank_of_recbole_counts_all_items_or_those_that_the_user_never_chose() -> None:
     users, items = np.array([2, 1, 2, 1, 2]), np.array([5, 3, 2, 4, 4])
     queries = _Queries(user_id=torch.tensor([1, 2]), item_id=torch.tensor([3, 2]))
-    assert _tested(_Scores(), queries, users, items) == {"unmasked": [3, 4], "masked": [2, 2]}
+    assert _tested(_Scores(), queries, users, items) == {"unmasked": [2, 3], "masked": [1, 1]}
 
 
 def test_each_of_recboles_epochs_is_compared_with_our_first_that_is_as_good() -> None:

@@ -112,13 +112,14 @@ def plot(
 ) -> None:
     """Draw the chart of what has been computed as one SVG, legible on light and dark pages."""
     from pipeline.experiments.figures import figures
+    from pipeline.experiments.table import load_table
     from pipeline.progress import say
     from pipeline.report.place import check_place
     from pipeline.report.plot import svg
 
-    found = figures(name, data, range(seeds) if seeds else None, against)
-    out = out or Path(f"{name}-{found.data}.svg")
+    out = out or Path(f"{name}-{data or next(iter(load_table(name).data))}.svg")
     check_place(out)
+    found = figures(name, data, range(seeds) if seeds else None, against)
     out.write_text(svg(found), "utf-8")
     say(f"plot: {len(found.rows)} rows -> {out}")
 

@@ -31,8 +31,7 @@ from pipeline.experiments.committed import Committed, resolved
 from pipeline.experiments.devices import environment_of
 from pipeline.experiments.guard import guarded
 from pipeline.experiments.points import Point
-
-LINKED = "models"  # checkpoints, which neither Git nor DVC brings along
+from pipeline.experiments.table import MODELS
 
 
 @dataclass(frozen=True)
@@ -87,17 +86,18 @@ class Clone:
                 self.guards.remove(process)
 
 
-def made(checkout: Committed, folder: Path, device: str | None = None, like: Clone | None = None) -> Clone:
+def made(checkout: Committed, folder: Path, lock: int, device: str | None = None, like: Clone | None = None) -> Clone:
     """A fresh clone of that commit in `folder`, whose last content goes; data that the commit knows is put into it.
 
     It computes on `device`, or wherever the environment says. What `like`, another one, knows is not asked again.
+    `lock` is held by whatever fills the folder, so that the next run waits for it even if this process is killed.
     """
     shutil.rmtree(folder, ignore_errors=True)
     folder.parent.mkdir(parents=True, exist_ok=True)
     environment = _environment(checkout.root, folder.with_name(f"{folder.name}.scratch"))
     environment |= environment_of(device) if device else {}
-    _done(["git", "clone", "-q", "--no-checkout", str(checkout.root), str(folder)], checkout.root, environment)
-    _done(["git", "checkout", "-q", "--detach", checkout.sha], folder, environment)  # HEAD may have moved since
+    _done(["git", "clone", "-q", "--no-checkout", str(checkout.root), str(folder)], checkout.root, environment, lock)
+    _done(["git", "checkout", "-q", "--detach", checkout.sha], folder, environment, lock)  # HEAD may have moved since
     dvc = [sys.executable, "-m", "dvc"]
     local = (like.root if like else checkout.root) / ".dvc" / "config.local"  # remotes and their secrets
     if local.is_file():
@@ -105,13 +105,13 @@ def made(checkout: Committed, folder: Path, device: str | None = None, like: Clo
     if like:
         cache = like.cache
     else:
-        cache = Path(_done([*dvc, "cache", "dir"], checkout.root, environment).strip())
+        cache = Path(_done([*dvc, "cache", "dir"], checkout.root, environment, lock).strip())
         cache = (checkout.root / cache).resolve()
-        _done([*dvc, "cache", "dir", "--local", str(cache)], folder, environment)
+        _done([*dvc, "cache", "dir", "--local", str(cache)], folder, environment, lock)
     _forget_lost(folder / "dvc.lock", Cache(cache))
-    _done([*dvc, "checkout", "-q", "--allow-missing"], folder, environment)
-    if (checkout.root / LINKED).is_dir() and not (folder / LINKED).exists():
-        (folder / LINKED).symlink_to((checkout.root / LINKED).resolve())
+    _done([*dvc, "checkout", "-q", "--allow-missing"], folder, environment, lock)
+    if (checkout.root / MODELS).is_dir() and not (folder / MODELS).exists():  # neither Git nor DVC brings them along
+        (folder / MODELS).symlink_to((checkout.root / MODELS).resolve())
     return Clone(folder, cache, environment)
 
 
@@ -168,8 +168,10 @@ def _environment(root: Path, scratch: Path) -> dict[str, str]:
     )
 
 
-def _done(command: list[str], cwd: Path, environment: dict[str, str]) -> str:
-    done = subprocess.run(command, cwd=cwd, env=environment, check=False, capture_output=True, text=True)
+def _done(command: list[str], cwd: Path, environment: dict[str, str], lock: int) -> str:
+    done = subprocess.run(
+        command, cwd=cwd, env=environment, check=False, capture_output=True, text=True, pass_fds=(lock,)
+    )
     if done.returncode:
         words = (done.stderr.strip().splitlines() or ["no words"])[-1]
         name = " ".join(part for part in command if part not in (sys.executable, "-m"))

@@ -78,12 +78,22 @@ class Committed:
         deps = self.deps(values)
         for path, blob in sorted(self.blobs.items()):
             if _of(path, deps):
-                digest.update(f"{path} {blob}\n".encode())
+                digest.update(f"{path} {self._unmarked(path, blob)}\n".encode())
         for outside in sorted(Path(dep) for dep in deps if Path(dep).is_absolute()):
             for file in sorted(path for path in (outside, *outside.rglob("*")) if path.is_file()):
                 about = file.stat()
                 digest.update(f"{file} {about.st_size} {about.st_mtime_ns}\n".encode())
         return digest.hexdigest()[:12]
+
+    def _unmarked(self, path: str, blob: str) -> str:
+        """The object id that DVC's word on a raw folder has without `push: false`, which changes no result."""
+        lines = self.text(path).splitlines(True) if path.endswith(".dvc") else []
+        kept = [line for line in lines if line.strip() != "push: false"]
+        if kept == lines:
+            return blob
+        content = "".join(kept).encode()
+        kind = "sha256" if len(blob) == hashlib.sha256().digest_size * 2 else "sha1"
+        return hashlib.new(kind, b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
 
     def params_digest(self, values: dict[str, Any]) -> str:
         """Of the params that a stage tracks."""

@@ -1,10 +1,11 @@
 """A table's numbers, from the records of its runs: means over seeds, tests against one row, buckets.
 
-Promise: all figures are of the same queries; rows that were asked others are left out and named. The unit of a test is
-the user: a query's NDCG@10 is averaged over the seeds that both rows have, then the two rows are paired by sign flips
-over users, and the p values of all rows are corrected together (Holm). More seeds are never counted as more users; they
-narrow a row's mean, and tell how much of a difference may be luck (pipeline/retrieval/luck.py). One seed tells nothing
-of that.
+Promise: all figures are of the same queries, ranked among the same items; other rows are left out and named. The unit
+of a test is the user: a query's NDCG@10 is averaged over the seeds that both rows have, then the two rows are paired by
+sign flips over users, and the p values of all rows are corrected together (Holm). More seeds are never counted as more
+users; they narrow a row's mean, and tell how much of a difference may be luck (pipeline/retrieval/luck.py). That is
+told once, by the rows that have most seeds, and counted for every row, one of which a single seed is there included. A
+table of one seed tells nothing of it.
 """
 
 from __future__ import annotations
@@ -49,18 +50,22 @@ class Queries:
     users_Q: NDArray[np.str_]
     targets_Q: NDArray[np.integer]
     buckets: dict[str, NDArray[np.integer]]  # kind -> bucket (Q,) of each query
+    masked: bool  # seen items out of the ranking?
 
     def same(self, other: Queries) -> bool:
-        return np.array_equal(self.users_Q, other.users_Q) and np.array_equal(self.targets_Q, other.targets_Q)
+        return (
+            self.masked == other.masked
+            and np.array_equal(self.users_Q, other.users_Q)
+            and np.array_equal(self.targets_Q, other.targets_Q)
+        )
 
 
 @dataclass(frozen=True)
 class RowFigures:
-    """A row: per metric one figure a seed; `seeds` are there, `absent` are those that only other rows have."""
+    """A row: per metric one figure for each of the `seeds` that are there."""
 
     row: str
     seeds: list[int]
-    absent: list[int]
     values: dict[str, list[float]]
     paper: dict[str, float]
     buckets: dict[str, list[float]] = field(default_factory=dict)  # kind -> mean NDCG@10 of each bucket
@@ -69,7 +74,6 @@ class RowFigures:
     p_holm: float | None = None
     error: float | None = None  # standard error over users of the mean NDCG@10
     cold: dict[str, list[float]] = field(default_factory=dict)  # part of COLD -> NDCG@10 of every seed that has it
-    luck: Luck | None = None  # of the seeds, which interval and p count; None of one seed
 
     def mean(self, metric: str) -> float | None:
         return float(np.mean(self.values[metric])) if self.seeds else None
@@ -89,16 +93,12 @@ class Figures:
     reference: str
     masked: bool  # seen items out of the ranking?
     rows: list[RowFigures]
+    luck: Luck | None  # of the seeds, which intervals and p count; None: of one seed alone, which does not tell it
     users: int
     queries: int
     bucket_sizes: dict[str, list[int]]  # queries of each bucket
     records: dict[str, dict[int, Path]] = field(default_factory=dict)  # row -> seed -> folder, of those that are there
     odd: list[str] = field(default_factory=list)  # rows that are left out, for they were asked other queries
-
-    @property
-    def luck(self) -> Luck | None:
-        """What the tests count of the seeds' luck: that of the most seeds, where rows lack some; None of one seed."""
-        return max((row.luck for row in self.rows if row.luck), key=lambda of: of.seeds, default=None)
 
 
 def figures(
@@ -119,18 +119,19 @@ def figures(
     odd = [row for row, of in runs.items() if queries and not all(run.queries.same(queries) for run in of.values())]
     for row in odd:
         del runs[row]
-    there = sorted({seed for of_row in runs.values() for seed in of_row})
-    rows = [_row(row, table, data, there, runs.get(row, {})) for row in table.rows_of(data) if row not in odd]
-    users = len(np.unique(queries.users_Q)) if queries else 0
+    rows = [_row(row, table, data, runs.get(row, {})) for row in table.rows_of(data) if row not in odd]
+    _, users_Q = np.unique(queries.users_Q if queries else [], return_inverse=True)
+    of_seeds = _luck(runs, users_Q)
     return Figures(
         name=name,
         table=table,
         data=data,
         reference=reference,
-        masked=points[0].values["protocol"]["mask_seen"],
-        rows=_tested(rows, runs, reference),
-        users=users,
-        queries=len(queries.users_Q) if queries else 0,
+        masked=queries.masked if queries else points[0].values["protocol"]["mask_seen"],
+        rows=_tested(rows, runs, reference, users_Q, of_seeds),
+        luck=of_seeds,
+        users=len(np.unique(users_Q)),
+        queries=len(users_Q),
         bucket_sizes={
             kind: [int(np.count_nonzero(queries.buckets[kind] == b)) for b in range(len(edges))] if queries else []
             for kind, edges in BUCKETS.items()
@@ -152,7 +153,8 @@ def _runs(table: Table, root: Path, points: Sequence[Point]) -> dict[str, dict[i
 
 
 def _read(folder: Path, system: str, params: Mapping[str, Any]) -> Run:
-    variant = "masked" if params["protocol"]["mask_seen"] else "unmasked"
+    masked = params["protocol"]["mask_seen"]
+    variant = "masked" if masked else "unmasked"
     path = folder / "per_user.parquet"
     try:
         parquet = pq.read_table(path)
@@ -170,11 +172,13 @@ def _read(folder: Path, system: str, params: Mapping[str, Any]) -> Run:
     users = np.array(parquet["user_id"].to_pylist(), dtype=np.str_)
     metrics = json.loads((folder / "metrics.json").read_text("utf-8"))
     cold = {part: metrics[part][system]["ndcg@10"] for part in COLD if system in metrics.get(part, {})}
-    return Run(parquet[column].to_numpy(), Queries(users, parquet["item_idx"].to_numpy(), buckets), cold, folder)
+    return Run(
+        parquet[column].to_numpy(), Queries(users, parquet["item_idx"].to_numpy(), buckets, masked), cold, folder
+    )
 
 
-def _row(row: str, table: Table, data: str, seeds: Sequence[int], runs: Mapping[int, Run]) -> RowFigures:
-    there = [seed for seed in seeds if seed in runs]
+def _row(row: str, table: Table, data: str, runs: Mapping[int, Run]) -> RowFigures:
+    there = sorted(runs)
     ranks = [runs[seed].ranks_Q for seed in there]
     values = {metric: [float(_at(metric, ranks_Q).mean()) for ranks_Q in ranks] for metric in METRICS}
     buckets: dict[str, list[float]] = {}
@@ -186,11 +190,8 @@ def _row(row: str, table: Table, data: str, seeds: Sequence[int], runs: Mapping[
             inside = [value_Q[bucket_Q == b] for b in range(len(BUCKETS[kind]))]
             buckets[kind] = [float(found.mean()) if len(found) else float("nan") for found in inside]
     paper = table.rows[row].paper.get(table.paper_data(data) or "", {})
-    absent = [seed for seed in seeds if seed not in runs]
     cold = {part: [runs[seed].cold[part] for seed in there if part in runs[seed].cold] for part in COLD}
-    return RowFigures(
-        row, there, absent, values, paper, buckets, error=error, cold={k: v for k, v in cold.items() if v}
-    )
+    return RowFigures(row, there, values, paper, buckets, error=error, cold={k: v for k, v in cold.items() if v})
 
 
 def _at(metric: str, ranks_Q: NDArray[np.integer]) -> NDArray[np.float64]:
@@ -203,32 +204,41 @@ def _averaged(runs: Mapping[int, Run], seeds: Sequence[int]) -> NDArray[np.float
     return np.mean([ndcg_at(runs[seed].ranks_Q, 10) for seed in seeds], axis=0)
 
 
-def _tested(rows: list[RowFigures], runs: Mapping[str, Mapping[int, Run]], reference: str) -> list[RowFigures]:
+def _tested(
+    rows: list[RowFigures],
+    runs: Mapping[str, Mapping[int, Run]],
+    reference: str,
+    users_Q: NDArray[np.integer],
+    of_seeds: Luck | None,
+) -> list[RowFigures]:
     """The rows with their difference from the reference, where both have a seed in common."""
     tested: dict[str, RowFigures] = {}
     p_values: dict[str, float] = {}
-    lucks: dict[tuple[int, ...], Luck | None] = {}
     for row in rows:
-        shared = tuple(seed for seed in row.seeds if seed in runs.get(reference, {}))
+        shared = [seed for seed in row.seeds if seed in runs.get(reference, {})]
         if row.row == reference or not shared:
             continue
         ours, theirs = (_averaged(runs[name], shared) for name in (row.row, reference))
-        _, users_Q = np.unique(runs[reference][shared[0]].queries.users_Q, return_inverse=True)
-        if shared not in lucks:
-            lucks[shared] = _luck(runs, shared, users_Q)
-        of_seeds = lucks[shared]
-        drawn_F, drawn_R = (of_seeds.draws(count) if of_seeds else None for count in (FLIPS, RESAMPLES))
+        mine = replace(of_seeds, seeds=len(shared)) if of_seeds else None
+        drawn_F, drawn_R = (mine.draws(count) if mine else None for count in (FLIPS, RESAMPLES))
         p_values[row.row] = sign_flip(ours, theirs, users_Q, FLIPS, luck_R=drawn_F)
         interval = paired_bootstrap(ours, theirs, users_Q, RESAMPLES, luck_R=drawn_R)
-        tested[row.row] = replace(row, difference=interval, p=p_values[row.row], luck=of_seeds)
+        tested[row.row] = replace(row, difference=interval, p=p_values[row.row])
     adjusted = holm(p_values)
     return [replace(tested[row.row], p_holm=adjusted[row.row]) if row.row in tested else row for row in rows]
 
 
-def _luck(runs: Mapping[str, Mapping[int, Run]], seeds: Sequence[int], users_Q: NDArray[np.integer]) -> Luck | None:
-    """Of all rows that have these seeds; None of one seed."""
-    whole = [of_row for of_row in runs.values() if all(seed in of_row for seed in seeds)]
-    return luck(np.array([[ndcg_at(of[seed].ranks_Q, 10) for seed in seeds] for of in whole]), users_Q)
+def _luck(runs: Mapping[str, Mapping[int, Run]], users_Q: NDArray[np.integer]) -> Luck | None:
+    """By the seeds of some row, and all rows that have these: those that leave it most degrees of freedom."""
+
+    def having(seeds: tuple[int, ...]) -> list[Mapping[int, Run]]:
+        return [of_row for of_row in runs.values() if all(seed in of_row for seed in seeds)]
+
+    choices = sorted({tuple(sorted(of_row)) for of_row in runs.values()})
+    seeds = max(choices, key=lambda seeds: (len(having(seeds)) - 1) * (len(seeds) - 1), default=())
+    if len(seeds) < 2:
+        return None
+    return luck(np.array([[ndcg_at(of[seed].ranks_Q, 10) for seed in seeds] for of in having(seeds)]), users_Q)
 
 
 def names_of_buckets(kind: str) -> list[str]:

@@ -48,7 +48,7 @@ def _terminal(sheet: Sheet) -> str:
     shown = RichTable(box=SIMPLE_HEAD, padding=0)
     for index, column in enumerate(sheet.columns):
         head = column.replace(" N@10", "\nN@10").replace(" R@10", "\nR@10").replace(", 95 %", "\n95 %")
-        shown.add_column(head, justify="right" if index else "left", no_wrap=True)
+        shown.add_column(Text(head), justify="right" if index else "left", no_wrap=True)
     marked = [any(row[index].place for row in sheet.rows) for index in range(len(sheet.columns))]
     for row in sheet.rows:
         shown.add_row(

@@ -22,19 +22,24 @@ def new(name: str) -> Path:
     if path.exists():
         raise MolarError(f"{path} is there already: choose another name, or edit it")
     load_params(PARAMS)
-    committed = parse(Committed(Path.cwd()).text("params.yaml"), "the committed params.yaml")
-    found = [(key, new) for key, _, new in differences(committed, read(PARAMS)) if key != "seed"]
-    if read(PARAMS)["seed"] != committed["seed"]:
-        say("seed is left out: every row is run with the seeds of --seeds")
+    commit = Committed(Path.cwd())
+    committed = parse(commit.text("params.yaml"), "the committed params.yaml")
+    changed = [(key, new) for key, _, new in differences(committed, read(PARAMS))]
+    found = [(key, new) for key, new in changed if key != "seed" and key.split(".")[0] in commit.sections]
+    for key in {key for key, _ in changed} - {key for key, _ in found}:
+        why = "every row is run with the seeds of --seeds" if key == "seed" else "it changes no result"
+        say(f"{key} is left out: {why}")
     if not found:
-        raise MolarError(f"{PARAMS} is as committed: change in it what the row is to be, then run this again")
+        raise MolarError(
+            f"{PARAMS} has nothing else than the commit: change what the row is to be, then run this again"
+        )
     lines = "\n".join(f"      {key}: {word(value)}" for key, value in found)
     text = (
         f"# What this table is to tell. The form is described in docs/experiments.md.\n"
         f"#\n"
         f"#   molar experiment run {name}\n"
         f"#   molar experiment show {name}\n"
-        f"title: {name}\n"
+        f"title: {word(name)}\n"
         f"against: committed\n"
         f"data:\n"
         f"  here: {{}}                     # the data of the committed params; or a preset: {{preset: ml-1m}}\n"

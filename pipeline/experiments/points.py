@@ -36,6 +36,11 @@ class Point:
         document["seed"] = self.seed
         return text_of(document)
 
+    @property
+    def raw(self) -> str:
+        """The folder that it ingests."""
+        return str(self.values["ingest"]["path"])
+
     def __str__(self) -> str:
         return f"{self.row}, seed {self.seed}"
 
@@ -74,6 +79,12 @@ def _of_data(name: str, table: Table, committed: Committed, data: str) -> Any:
         apply(document, read(preset))
     for key, value in of_data.set.items():
         override(document, key, value, f"{where}: data.{data}.set")
+    path = document["ingest"]["path"]
+    if of_data.path and path != of_data.path:
+        raise MolarError(
+            f"{where}: data.{data} is {of_data.path}, and the committed params.yaml ingests {path}: choose another "
+            f"data set by --data, or commit params.yaml with ingest.path = {of_data.path} again"
+        )
     return document
 
 
@@ -82,8 +93,10 @@ def _points(
 ) -> list[Point]:
     """One row's points, over `base` alone: nothing of its neighbours."""
     document, where = deepcopy(base), path_of(name)
-    for key, value in table.rows[row].set.items():
-        override(document, key, value, f"{where}: rows.{row}.set")
+    sets = table.rows[row]
+    for part, keys in (("set", sets.set), (f"on.{data}", sets.on.get(data, {}))):
+        for key, value in keys.items():
+            override(document, key, value, f"{where}: rows.{row}.{part}")
     values = plain(document)
     check(values, f"{where}: row {row} on {data}")
     code = committed.code_digest(values)

@@ -74,7 +74,7 @@ def provenance(found: Figures) -> Provenance:
         changes={
             row.row: [
                 Change(key, word(value), word(_at(theirs, key)) if theirs else None)
-                for key, value in found.table.rows[row.row].set.items()
+                for key, value in found.table.overrides(row.row, found.data).items()
             ]
             for row in found.rows
         },

@@ -5,7 +5,7 @@ its place and then renamed. The run-cache has every stage's outs as well, so tha
 
     metrics.json  per_user.parquet  params.yaml  dvc.lock     of the run; dvc.lock names every artifact by content
     summary.json                                              of the catalogue, where `ingest` makes one
-    record.json                         the commit, what each stage took or came from, the machine that put it together
+    record.json                         the commit, the data, what each stage took or came from, the machine
     README.md                                                 its model card, once it has been sent (share.py)
 """
 
@@ -37,6 +37,7 @@ ABOUT = "record.json"
 PARQUET = b"PAR1"  # opens and closes such a file
 LOCKED_METRICS = re.compile(rb"- path: metrics\.json\n(?: +(?!md5)\w+: .*\n)* +md5: (\w+)")  # as DVC writes it
 CARD = "README.md"  # the name by which Git servers and Hugging Face show one
+ALIKE = ("cores", "processor", "torch")  # of two machines whose stages take about as long, as far as a record tells
 PACKAGES = ("torch", "transformers", "faiss-cpu", "faiss-gpu", "numpy", "dvc")
 
 
@@ -98,12 +99,12 @@ def _ends(path: Path) -> bytes:
         return head + file.read()
 
 
-def keep(root: Path, address: str, clone: Path, commit: str, stages: Iterable[StageRun]) -> Path:
-    """Make the record of what lies in `clone`. Raises MolarError: the run has not made a file that is kept."""
+def keep(root: Path, address: str, clone: Path, commit: str, data: str, stages: Iterable[StageRun]) -> Path:
+    """Make the record of what lies in `clone`, computed of the raw `data`. Raises MolarError: the run lacks a file."""
     for name in KEPT:
         if not (clone / name).is_file():
             raise MolarError(f"the pipeline has made no {name}, which a record keeps: see {clone}")
-    about = {"commit": commit, "stages": [asdict(stage) for stage in stages], "machine": _machine()}
+    about = {"commit": commit, "data": data, "stages": [asdict(stage) for stage in stages], "machine": machine()}
     made = [name for name in (*KEPT, *KEPT_IF_MADE) if (clone / name).is_file()]
     files = {Path(name).name: (clone / name).read_bytes() for name in made}
     return put(root, address, files | {ABOUT: (json.dumps(about, indent=2, sort_keys=True) + "\n").encode()})
@@ -130,18 +131,21 @@ def add(root: Path, address: str, name: str, content: bytes) -> None:
     partial.rename(folder / name)
 
 
-def durations(root: Path) -> dict[str, float]:
-    """Median seconds of each stage over all records in which it was computed."""
+def durations(root: Path, data: str) -> dict[str, float]:
+    """Median seconds of each stage over the records of the raw `data` in which a machine like this one computed it."""
     seconds: dict[str, list[float]] = defaultdict(list)
+    ours = machine()
     for path in (root / FOLDER / "records").glob(f"*/{ABOUT}"):
-        with suppress(ValueError, TypeError, KeyError):  # of a damaged record, which `find` names where it matters
-            for stage in json.loads(path.read_text("utf-8"))["stages"]:
+        with suppress(ValueError, TypeError, KeyError, AttributeError):  # damaged, which `find` says where it matters
+            about = json.loads(path.read_text("utf-8"))
+            alike = all(about["machine"].get(key) == ours.get(key) for key in ALIKE)
+            for stage in about["stages"] if alike and about["data"] == data else []:
                 if stage["source"] == "computed":
                     seconds[stage["stage"]].append(stage["seconds"])
     return {stage: statistics.median(values) for stage, values in seconds.items()}
 
 
-def _machine() -> dict[str, str]:
+def machine() -> dict[str, str]:
     """Its class and what is installed, by metadata alone: nothing heavy is imported, and torch's names its build."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     found = {"cores": str(cores), "processor": platform.machine(), "python": platform.python_version()}

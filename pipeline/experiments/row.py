@@ -40,5 +40,5 @@ def compute(
                     lane.computing(found[1])
                 elif found := CACHED.match(line):
                     lane.cached(found[1])
-    records.keep(committed.root, point.address, clone.root, committed.sha, lane.end())
+    records.keep(committed.root, point.address, clone.root, committed.sha, point.raw, lane.end())
     log.unlink()

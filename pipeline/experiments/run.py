@@ -55,7 +55,7 @@ def run(name: str, data: str | None, seeds: Sequence[int], only: Sequence[str] =
         say(f"{name} on {data}: nothing to compute, {_runs(done)} there; `{_show(name, table, data)}`")
         return
     with _alone(committed.root / records.FOLDER / "lock") as lock, _terminable():
-        clones = _clones(committed, places[: len(todo)])
+        clones = _clones(committed, places[: len(todo)], lock.fileno())
         lacks = missing_data(clones[0], committed, todo)
         if lacks:
             raise MolarError(lacks)
@@ -70,12 +70,12 @@ def run(name: str, data: str | None, seeds: Sequence[int], only: Sequence[str] =
     say(f"{name} on {data}: {_runs(done + len(todo))} there; `{_show(name, table, data)}`")
 
 
-def _clones(committed: Committed, places: Sequence[str]) -> list[Clone]:
+def _clones(committed: Committed, places: Sequence[str], lock: int) -> list[Clone]:
     """clone, clone-1, ...: one for each device; where none is named, one."""
     folder = committed.root / records.FOLDER / "clone"
-    first = made(committed, folder, places[0] if places else None)
+    first = made(committed, folder, lock, places[0] if places else None)
     others = enumerate(places[1:], 1)
-    return [first, *(made(committed, folder.with_name(f"clone-{n}"), device, first) for n, device in others)]
+    return [first, *(made(committed, folder.with_name(f"clone-{n}"), lock, device, first) for n, device in others)]
 
 
 def _in_turn(
@@ -122,7 +122,7 @@ def _announce(
 ) -> None:
     """What is about to be computed, and how long that took before."""
     counts = Counter(stage for stage, _ in forecast(todo, committed, clones[0]))
-    known = records.durations(committed.root)
+    known = records.durations(committed.root, todo[0].raw)
     there = f", {done} there" if done else ""
     say(f"{name} on {data}, commit {committed.sha[:10]}: {_runs(len(todo))} to go{there}")
     if not counts:
@@ -136,7 +136,7 @@ def _announce(
     if set(counts) <= set(known):
         seconds = sum(known[stage] * count for stage, count in counts.items())
         shared = f", shared by {len(clones)} devices" * (len(clones) > 1)
-        say(f"about {clock(seconds)} by what each stage took before{shared}")
+        say(f"about {clock(seconds)} by what each stage took here before, on this data{shared}")
 
 
 def _runs(count: int) -> str:

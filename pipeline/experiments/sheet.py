@@ -134,7 +134,7 @@ def lacking(found: Figures) -> list[str]:
     """What of the table has not been computed, or cannot stand in it."""
     seeds, said = _seeds(found), []
     if found.odd:
-        said.append(f"Left out, for the test queries of their records are others: {', '.join(found.odd)}.")
+        said.append(f"Left out, for their records have other test queries or another mask: {', '.join(found.odd)}.")
     partly = [f"{row.row} has {len(row.seeds)}" for row in found.rows if 0 < len(row.seeds) < len(seeds)]
     missing = [row.row for row in found.rows if not row.seeds]
     if partly:

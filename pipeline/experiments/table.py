@@ -4,19 +4,21 @@
     source: arXiv 2412.18176v2, table 5        # of the figures under `paper`
     against: Molar                             # the row that the others are tested against; the first without it
     data:                                      # data sets; the first is the one that runs unless --data names others
-      demo: {differs: "a drawn world"}         # the committed params
+      demo: {path: data/demo, differs: "a drawn world"}  # the committed params, which must ingest that
       ml-1m: {preset: ml-1m, beside: MovieLens, differs: "ratings of 4 and 5 only"}
     rows:
       Molar:
         paper: {PixelRec: {ndcg@10: 0.0197}}   # by the paper's data set
       w/o IT:
         set: {finetune_mirm.tasks.image_text: 0}
+        on: {ml-1m: {finetune_mirm.steps: 900}}  # and on one data set alone
         system: dueg                           # whose figures the row shows: dueg (the default), teacher, sum, ...
         data: [demo]                           # data sets that the row applies to; all without it
         needs: {models/bert: google-bert/bert-base-uncased@86b5e09}  # folders, and what with; a data set may, too
 
 Every row starts from the committed params.yaml, then come the data set's preset, the data set's `set`, the row's `set`,
-the seed. So a row says all that sets it apart, and none inherits what another one changed.
+what it sets `on` the data set, the seed. So a row says all that sets it apart, and none inherits what another one
+changed.
 """
 
 from __future__ import annotations
@@ -28,9 +30,11 @@ from pydantic import Field
 
 from pipeline.errors import MolarError
 from pipeline.params import load
+from pipeline.params.document import text_in
 from pipeline.params.section import Section
 
 FOLDER = Path("experiments")
+MODELS = "models"  # checkpoints of the checkout, which every row's clone is given
 METRICS = tuple(f"{metric}@{cutoff}" for cutoff in (10, 20, 50) for metric in ("ndcg", "recall"))
 
 # That `evaluate` ranks, by their names in per_user.parquet: one who misspells it is told before any row is computed.
@@ -42,7 +46,8 @@ Overrides = dict[str, Any]  # "train_dueg.alignment.weight": 0.0
 class DataSet(Section):
     """One of our data sets, and how it differs from the paper's one that its figures stand beside."""
 
-    preset: str | None = None  # a file of presets/; none: the committed params
+    preset: str | None = None  # a file of presets/; none: the committed params,
+    path: str | None = None  # which must have this `ingest.path`, so that no other data takes the data set's name
     set: Overrides = Field(default_factory=dict)
     needs: dict[str, str] = Field(default_factory=dict)
     beside: str | None = None  # the paper's data set; none: the only one that the rows' figures are of
@@ -51,6 +56,7 @@ class DataSet(Section):
 
 class Row(Section):
     set: Overrides = Field(default_factory=dict)
+    on: dict[str, Overrides] = Field(default_factory=dict)  # data set -> what is set there alone, over `set`
     system: System = "dueg"
     data: list[str] | None = Field(None, min_length=1)
     needs: dict[str, str] = Field(default_factory=dict)
@@ -67,6 +73,10 @@ class Table(Section):
     against: str | None = None
     data: dict[str, DataSet] = Field(min_length=1)
     rows: dict[str, Row] = Field(min_length=1)
+
+    def overrides(self, row: str, data: str) -> Overrides:
+        """All that a row sets on a data set."""
+        return self.rows[row].set | self.rows[row].on.get(data, {})
 
     @property
     def reference(self) -> str:
@@ -94,7 +104,7 @@ def load_table(name: str) -> Table:
     if not path.is_file():
         known = ", ".join(sorted(p.stem for p in FOLDER.glob("*.yaml"))) or "none: run from the project's root"
         raise MolarError(f"no experiment {name!r} in {FOLDER}/ (there are: {known})")
-    return parsed(path.read_text("utf-8"), str(path))
+    return parsed(text_in(path), str(path))
 
 
 def parsed(text: str, where: str) -> Table:
@@ -112,8 +122,9 @@ def _unknown_names(table: Table) -> list[str]:
         problems.append(f"against = {table.against!r} is none of the rows ({', '.join(table.rows)})")
     for name, row in table.rows.items():
         problems += [
-            f"rows.{name}.data names {data!r}, which is not under data ({', '.join(table.data)})"
-            for data in row.data or []
+            f"rows.{name}.{key} names {data!r}, which is not under data ({', '.join(table.data)})"
+            for key, named in (("data", row.data or []), ("on", row.on))
+            for data in named
             if data not in table.data
         ]
         problems += [
@@ -122,10 +133,14 @@ def _unknown_names(table: Table) -> list[str]:
             for metric in figures
             if metric not in METRICS
         ]
-    problems += [
-        f"{kind}.{name}.set.seed: the seeds are those of --seeds"
-        for kind, entries in (("data", table.data), ("rows", table.rows))
-        for name, entry in entries.items()
-        if "seed" in entry.set
-    ]
+    entries: list[tuple[str, DataSet | Row]] = [(f"data.{name}", entry) for name, entry in table.data.items()]
+    entries += [(f"rows.{name}", entry) for name, entry in table.rows.items()]
+    for where, entry in entries:
+        if any("seed" in keys for keys in (entry.set, *getattr(entry, "on", {}).values())):
+            problems.append(f"{where}.set.seed: the seeds are those of --seeds")
+        problems += [
+            f"{where}.needs.{folder}: a row finds checkpoints under {MODELS}/ alone"
+            for folder in entry.needs
+            if Path(folder).parts[:1] != (MODELS,)
+        ]
     return problems

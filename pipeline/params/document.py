@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedSeq
 from ruamel.yaml.error import YAMLError
 from ruamel.yaml.nodes import ScalarNode
 from ruamel.yaml.representer import RoundTripRepresenter
@@ -23,9 +24,17 @@ Difference = tuple[str, Any, Any]  # dotted key, value now, new value
 def read(path: Path) -> Any:
     """The file as a document. Raises MolarError: no file, no YAML."""
     try:
-        return parse(path.read_text("utf-8"), str(path))
+        return parse(text_in(path), str(path))
     except FileNotFoundError:
         raise MolarError(f"{path} not found: run from the project's root") from None
+
+
+def text_in(path: Path) -> str:
+    """What a text file holds. Raises MolarError: no UTF-8; FileNotFoundError."""
+    try:
+        return path.read_text("utf-8")
+    except UnicodeDecodeError as error:
+        raise MolarError(f"{path} is not UTF-8 (byte {error.start}): save it as such") from None
 
 
 def parse(text: str, where: str) -> Any:
@@ -64,8 +73,12 @@ def plain(document: Any) -> Any:
 
 
 def word(value: Any) -> str:
-    """A value as YAML writes it."""
-    return text_of({"value": value}).removeprefix("value:").removesuffix("\n").strip()
+    """A value as YAML writes it, in one line and without the comments that a document keeps beside it."""
+    bare = plain(value)
+    if isinstance(bare, list):
+        bare = CommentedSeq(bare)
+        bare.fa.set_flow_style()
+    return text_of({"value": bare}).removeprefix("value:").removesuffix("\n").strip()
 
 
 def differences(document: Any, changes: Any, prefix: str = "") -> list[Difference]:

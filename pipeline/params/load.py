@@ -17,7 +17,7 @@ from ruamel.yaml.error import YAMLError
 from pipeline.errors import MolarError
 from pipeline.params.build_index import BuildIndex
 from pipeline.params.demo import Demo
-from pipeline.params.document import no_yaml
+from pipeline.params.document import no_yaml, text_in
 from pipeline.params.embed_items import EmbedItems
 from pipeline.params.evaluate import Evaluate
 from pipeline.params.finetune_mirm import FinetuneMirm
@@ -51,7 +51,7 @@ class Params(Section):
 def load_params(path: Path = PARAMS_FILE) -> Params:
     """The validated file. Raises MolarError: no file, no YAML, unknown key, wrong type, impossible combination."""
     try:
-        return check(parsed(path.read_text("utf-8"), str(path)), str(path))
+        return check(parsed(text_in(path), str(path)), str(path))
     except FileNotFoundError:
         raise MolarError(f"{path} not found: run from the project's root") from None
 

@@ -102,6 +102,5 @@ def made_up(name: str, data: str) -> Figures:
         values = {metric: [0.21 - place / 1000, 0.22 - place / 1000, 0.215 - place / 1000] for metric in METRICS}
         paper = table.rows[row].paper.get(table.paper_data(data) or "", {})
         tested = () if row == table.reference else (Interval(-0.0012, -0.0031, 0.0006, 0.2), 0.2, 0.0004)
-        luck = Luck(3e-6, 2e-6, 10, 3) if tested else None
-        rows.append(RowFigures(row, [0, 1, 2], [], values, paper, {}, *tested, luck=luck))
-    return Figures(name, table, data, table.reference, False, rows, 6200, 6200, {})
+        rows.append(RowFigures(row, [0, 1, 2], values, paper, {}, *tested))
+    return Figures(name, table, data, table.reference, False, rows, Luck(3e-6, 2e-6, 10, 3), 6200, 6200, {})

@@ -12,6 +12,7 @@ from pipeline.errors import MolarError
 from pipeline.experiments import points
 from pipeline.experiments.committed import Committed
 from pipeline.experiments.table import FOLDER, System, load_table, parsed
+from pipeline.params import load_params
 from pipeline.params.document import differences
 from pipeline.report.results import ORDER
 
@@ -65,7 +66,7 @@ def test_a_row_is_its_own_overrides_over_the_committed_params_and_no_more(name: 
     leaves = differences(BASE, SAFE.load((ROOT / "presets" / f"{preset}.yaml").read_text("utf-8"))) if preset else []
     of_data = {"seed": 7} | {key: new for key, _, new in leaves} | table.data[data].set
     for point in found:
-        expected = of_data | table.rows[point.row].set
+        expected = of_data | table.overrides(point.row, data)
         assert {key for key, _, _ in differences(BASE, point.values)} <= set(expected)
         assert differences(point.values, nested(expected)) == []
     assert SAFE.load(found[-1].text) == found[-1].values
@@ -96,7 +97,7 @@ HEAD = "title: T\ndata: {demo: {}}\n"
 MISTAKES = {
     "title: T\nrows: {a: {}}\n": "x.yaml: data is missing",
     f"{HEAD}rows: {{a: {{sets: {{}}}}}}\n": (
-        "x.yaml: unknown key rows.a.sets (allowed: set, system, data, needs, paper, note)"
+        "x.yaml: unknown key rows.a.sets (allowed: set, on, system, data, needs, paper, note)"
     ),
     f"{HEAD}rows: {{a: {{}}}}\nagainst: b\n": "x.yaml: against = 'b' is none of the rows (a)",
     f"{HEAD}rows: {{a: {{system: duegg}}}}\n": (
@@ -104,6 +105,11 @@ MISTAKES = {
         "'oracle' or 'ceiling'"
     ),
     f"{HEAD}rows: {{a: {{data: [ml]}}}}\n": "x.yaml: rows.a.data names 'ml', which is not under data (demo)",
+    f"{HEAD}rows: {{a: {{on: {{ml: {{}}}}}}}}\n": "x.yaml: rows.a.on names 'ml', which is not under data (demo)",
+    f"{HEAD}rows: {{a: {{on: {{demo: {{seed: 1}}}}}}}}\n": "x.yaml: rows.a.set.seed: the seeds are those of --seeds",
+    f"{HEAD}rows: {{a: {{needs: {{x/models: y}}}}}}\n": (
+        "x.yaml: rows.a.needs.x/models: a row finds checkpoints under models/ alone"
+    ),
     f"{HEAD}rows: {{a: {{set: {{seed: 1}}}}}}\n": "x.yaml: rows.a.set.seed: the seeds are those of --seeds",
     f"{HEAD}rows: {{a: {{}}, a: {{}}}}\n": (
         'x.yaml is not valid YAML in line 3: found duplicate key "a" with value "{}" (original value: "{}")'
@@ -112,7 +118,7 @@ MISTAKES = {
         "x.yaml: unknown key rows.a.paper.P.ndcg (allowed: ndcg@10, recall@10, ndcg@20, recall@20, ndcg@50, recall@50)"
     ),
     "- a\n": "x.yaml: the file = ['a']: should hold the keys title, source, note, against, data, rows",
-    f"{HEAD}rows: {{a: 3}}\n": "x.yaml: rows.a = 3: should hold the keys set, system, data, needs, paper, note",
+    f"{HEAD}rows: {{a: 3}}\n": "x.yaml: rows.a = 3: should hold the keys set, on, system, data, needs, paper, note",
 }
 
 
@@ -141,6 +147,43 @@ def test_a_wrong_override_is_one_line_that_names_row_and_key(override: str) -> N
         points.points_of("x", table, TREE, "demo", [0])
     assert str(caught.value).startswith("experiments/x.yaml: ") and "odd" in str(caught.value)
     assert OVERRIDES[override] in str(caught.value)
+
+
+def test_a_row_sets_on_one_data_set_what_it_sets_on_no_other() -> None:
+    row = "{set: {evaluate.bootstrap: 500}, on: {b: {evaluate.bootstrap: 600}}}"
+    text = f"title: T\ndata: {{a: {{}}, b: {{}}}}\nrows: {{r: {row}}}\n"
+    table = parsed(text, "x.yaml")
+    assert [points.points_of("x", table, TREE, data, [0])[0].values["evaluate"]["bootstrap"] for data in "ab"] == [
+        500,
+        600,
+    ]
+    wrong = parsed(text.replace("bootstrap: 600", "bootstraps: 600"), "x.yaml")
+    with pytest.raises(MolarError, match=r"x.yaml: rows.r.on.b: params.yaml has no key evaluate.bootstraps"):
+        points.points_of("x", wrong, TREE, "b", [0])
+
+
+def test_committed_params_of_other_data_do_not_pass_for_the_demo(monkeypatch: pytest.MonkeyPatch) -> None:
+    other = TREE.text("params.yaml").replace("  path: data/raw/demo\n", "  path: data/raw/ml-1m\n")
+    monkeypatch.setattr(WorkingTree, "text", lambda tree, path: other)
+    for name in NAMES:
+        with pytest.raises(MolarError) as caught:
+            points.points_of(name, load_table(name), TREE, "demo", [0])
+        assert str(caught.value) == (
+            f"experiments/{name}.yaml: data.demo is data/raw/demo, and the committed params.yaml ingests "
+            "data/raw/ml-1m: choose another data set by --data, or commit params.yaml with ingest.path = "
+            "data/raw/demo again"
+        )
+    assert points.points_of("table5", load_table("table5"), TREE, "ml-1m", [0])
+
+
+def test_a_file_that_is_no_text_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for path in (Path("experiments/x.yaml"), Path("params.yaml")):
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"title: caf\xe9\n")
+        with pytest.raises(MolarError) as caught:
+            load_table("x") if path.stem == "x" else load_params()
+        assert str(caught.value) == f"{path} is not UTF-8 (byte 10): save it as such"
 
 
 def test_names_that_nothing_has() -> None:

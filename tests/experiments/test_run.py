@@ -22,6 +22,7 @@ from pipeline.experiments.committed import Committed
 from pipeline.experiments.points import points_of
 from pipeline.experiments.records import FOLDER
 from pipeline.experiments.table import load_table
+from pipeline.params.sharing import marked
 
 from .toy import Toy, made
 
@@ -241,6 +242,22 @@ def test_other_code_is_another_result_and_other_words_are_not(ran: Ran, monkeypa
     assert addresses() == before
 
 
+def test_a_mark_that_raw_data_is_not_pushed_makes_no_other_result(tmp_path: Path) -> None:
+    toy = made(tmp_path / "checkout", dvc=False)
+    raw = toy.root / "data/raw/demo.dvc"
+    plain = "outs:\n- md5: 0123456789abcdef0123456789abcdef.dir\n  size: 3\n  path: demo\n"
+
+    def digest(text: str) -> str:
+        raw.write_text(text)
+        toy.git("add", "-f", str(raw))
+        toy.git("commit", "-qm", "raw data")
+        return Committed(toy.root).code_digest(params_of(toy.root))
+
+    before, held = digest(plain), marked(plain, "demo", "demo.dvc")
+    assert held != plain and digest(held) == before
+    assert digest(held.replace("0123", "4567", 1)) not in (before, digest("outs: []\n"))
+
+
 def test_raw_data_that_is_not_committed_is_named(tmp_path: Path) -> None:
     toy = made(tmp_path / "checkout", dvc=False)
     raw, other = (toy.root / "data/raw" / name for name in ("demo.dvc", "other.dvc"))
@@ -270,12 +287,21 @@ def test_two_runs_in_one_checkout_are_refused(tmp_path: Path, monkeypatch: pytes
 def test_a_new_file_holds_the_difference_to_the_committed_params(fresh: Toy) -> None:
     params = fresh.root / "params.yaml"
     committed = params.read_text()
-    assert fresh.molar("new", "mine", status=1)[-1].startswith("error: params.yaml is as committed")
-    params.write_text(committed.replace("k_core: 1", "k_core: 2").replace("\nseed: 0", "\nseed: 3"))
+    assert fresh.molar("new", "mine", status=1)[-1].startswith("error: params.yaml has nothing else than the commit")
+    cutoffs = "cutoffs:                      # as a list in block style\n    - 10\n    - 20"
+    changed = committed.replace("k_core: 1", "k_core: 2").replace("\nseed: 0", "\nseed: 3")
+    changed = changed.replace("threads: 0 ", "threads: 7 ").replace("cutoffs: [10, 20, 50]", cutoffs)
+    params.write_text(changed)
     try:
-        assert fresh.molar("new", "mine")[0].startswith("seed is left out")
+        assert sorted(fresh.molar("new", "mine")[:2]) == [
+            "runtime.threads is left out: it changes no result",
+            "seed is left out: every row is run with the seeds of --seeds",
+        ]
+        assert fresh.molar("new", "2024")
         assert fresh.molar("new", "mine", status=1)[-1].startswith("error: experiments/mine.yaml is there already")
     finally:
         params.write_text(committed)
     written = YAML(typ="safe").load((fresh.root / "experiments" / "mine.yaml").read_text())
-    assert written["rows"] == {"committed": {}, "changed": {"set": {"ingest.k_core": 2}}}
+    assert written["rows"] == {"committed": {}, "changed": {"set": {"ingest.k_core": 2, "evaluate.cutoffs": [10, 20]}}}
+    assert "evaluate.cutoffs: [10, 20]\n" in (fresh.root / "experiments" / "mine.yaml").read_text()
+    assert YAML(typ="safe").load((fresh.root / "experiments" / "2024.yaml").read_text())["title"] == "2024"

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import json
 import re
+from dataclasses import astuple, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +17,7 @@ from pipeline.experiments.committed import Committed
 from pipeline.experiments.figures import FLIPS, Figures, figures
 from pipeline.experiments.formats import written
 from pipeline.experiments.points import points_of
-from pipeline.experiments.records import durations
+from pipeline.experiments.records import durations, machine, put
 from pipeline.experiments.sheet import bucket_sheets, main_sheet, notes, signed
 from pipeline.experiments.table import load_table
 from pipeline.report.table_page import page
@@ -25,7 +27,7 @@ from pipeline.retrieval.significance import holm, sign_flip
 
 from ..conftest import ROOT
 from .kept import QUERIES, SEEDS, made_up, ranks, record, shown
-from .toy import Toy
+from .toy import Toy, made
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +48,7 @@ def test_means_and_deviations_are_over_seeds(found: Figures) -> None:
     assert rows["fpmc"].deviation("ndcg@10") == pytest.approx(np.sqrt(np.var(naive) * 3 / 2))
     teacher = [float(np.mean(recall_at(ranks("whole", seed) + 1, 20))) for seed in SEEDS]
     assert rows["IDs"].mean("recall@20") == pytest.approx(np.mean(teacher)), "the row's system is the teacher"
-    assert (rows["unaligned"].seeds, rows["unaligned"].absent) == ([0, 1], [2])
+    assert rows["unaligned"].seeds == [0, 1]
     assert (rows["huge"].seeds, rows["huge"].mean("ndcg@10")) == ([], None)
     assert found.masked and (found.users, found.queries) == (QUERIES // 2, QUERIES)
 
@@ -59,20 +61,16 @@ def test_the_test_is_of_users_averaged_over_the_seeds_that_both_have_and_correct
         shown, worse = ("whole", 1) if row == "IDs" else (row, 0)
         return np.array([ndcg_at(ranks(shown, seed) + worse, 10) for seed in seeds])
 
-    def p_of(row: str, seeds: range, there: list[str]) -> float:
-        by_luck = luck(np.array([values(each, seeds) for each in there]), users_Q)
-        assert by_luck is not None and by_luck.degrees == (len(there) - 1) * (len(seeds) - 1)
-        ours, theirs = (values(each, seeds).mean(axis=0) for each in (row, "whole"))
-        return sign_flip(ours, theirs, users_Q, FLIPS, luck_R=by_luck.draws(FLIPS))
+    by_luck = luck(np.array([values(each, SEEDS) for each in ("whole", "fpmc", "IDs")]), users_Q)
+    assert by_luck is not None and found.luck is not None and (by_luck.degrees, by_luck.seeds) == (4, 3)
+    assert astuple(found.luck) == pytest.approx(astuple(by_luck))
 
-    every = ["whole", "fpmc", "IDs"]
-    p = {
-        "fpmc": p_of("fpmc", SEEDS, every),
-        "unaligned": p_of("unaligned", range(2), [*every, "unaligned"]),
-        "IDs": p_of("IDs", SEEDS, every),
-    }
+    def p_of(row: str, seeds: range) -> float:
+        ours, theirs = (values(each, seeds).mean(axis=0) for each in (row, "whole"))
+        return sign_flip(ours, theirs, users_Q, FLIPS, luck_R=replace(by_luck, seeds=len(seeds)).draws(FLIPS))
+
+    p = {"fpmc": p_of("fpmc", SEEDS), "unaligned": p_of("unaligned", range(2)), "IDs": p_of("IDs", SEEDS)}
     rows = {row.row: row for row in found.rows}
-    assert found.luck == rows["fpmc"].luck != rows["unaligned"].luck and found.luck.seeds == 3
     assert {row: rows[row].p for row in p} == pytest.approx(p)
     assert {row: rows[row].p_holm for row in p} == pytest.approx(holm(p))
     assert p["fpmc"] < 0.001 < p["unaligned"]
@@ -106,6 +104,27 @@ def test_new_items_are_those_of_metrics_json_and_errors_are_over_users(found: Fi
     assert rows["whole"].error == pytest.approx(np.std(value_U, ddof=1) / np.sqrt(len(value_U)))
 
 
+def test_a_row_of_one_seed_counts_the_luck_that_the_others_tell(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its test would else see the users' chance alone, under a note that says otherwise."""
+    toy = made(tmp_path / "checkout", dvc=False)
+    monkeypatch.chdir(toy.root)
+    lucky = {("fpmc", 0): 3, ("fpmc", 1): -3, ("whole", 0): -3, ("whole", 2): 3, ("unaligned", 0): 2}
+    for point in points_of("toy", load_table("toy"), Committed(toy.root), "films", SEEDS):
+        if point.row in ("whole", "fpmc") or (point.row, point.seed) == ("unaligned", 0):
+            record(
+                toy, point, np.maximum(0, ranks("whole", 0) + lucky.get((point.row, point.seed), 0)).astype(np.int32)
+            )
+    found = figures("toy", "films")
+    row = next(row for row in found.rows if row.row == "unaligned")
+    assert row.seeds == [0] and found.luck is not None and found.luck.deviation > 0.02
+    assert row.p is not None and row.p > 0.05 and row.difference is not None
+    assert row.difference.low < 0 < row.difference.high
+    alone = next(row for row in figures("toy", "films", [0]).rows if row.row == "unaligned")
+    assert alone.p is not None and alone.p < 0.001, "of one seed alone nothing is known, which the note says"
+
+
 def test_another_reference_and_names_that_nothing_has(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(toy.root)
     against = figures("toy", "films", against="fpmc")
@@ -122,6 +141,24 @@ def test_another_reference_and_names_that_nothing_has(toy: Toy, monkeypatch: pyt
 def test_fewer_seeds_than_there_are(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(toy.root)
     assert [row.seeds for row in figures("toy", "films", [1]).rows] == [[1], [1], [1], [1], []]
+
+
+def test_a_row_ranked_among_other_items_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    toy = made(tmp_path / "checkout", dvc=False)
+    monkeypatch.chdir(toy.root)
+    path = toy.root / "experiments" / "toy.yaml"
+    path.write_text(
+        path.read_text().replace("unaligned:\n    set: {", "unaligned:\n    set: {protocol.mask_seen: false, ")
+    )
+    for point in points_of("toy", load_table("toy"), Committed(toy.root), "films", [0], ["whole", "unaligned"]):
+        folder = record(toy, point, ranks(point.row, 0))
+        if point.row == "unaligned":
+            table = pq.read_table(folder / "per_user.parquet")
+            names = [name.replace("_masked", "_unmasked") for name in table.column_names]
+            pq.write_table(table.rename_columns(names), folder / "per_user.parquet")
+    found = figures("toy", "films")
+    assert found.odd == ["unaligned"] and found.masked
+    assert not figures("toy", "films", against="unaligned").masked
 
 
 def test_nothing_computed_is_a_table_of_missing_rows(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -142,7 +179,7 @@ def test_rows_that_were_asked_other_queries_are_left_out_and_named(toy: Toy, mon
         pq.write_table(table, folder / "per_user.parquet")
     found = figures("toy", "demo", SEEDS)
     assert found.odd == ["fpmc", "unaligned"] and [row.row for row in found.rows] == ["whole", "IDs"]
-    assert notes(found)[-1] == "Left out, for the test queries of their records are others: fpmc, unaligned."
+    assert notes(found)[-1] == "Left out, for their records have other test queries or another mask: fpmc, unaligned."
     against = figures("toy", "demo", SEEDS, against="fpmc")
     assert [row.row for row in against.rows] == ["fpmc"], "the reference stays"
 
@@ -169,9 +206,21 @@ def test_a_damaged_record_is_named_and_counts_as_absent(
         assert list(figures("toy", "films").records["fpmc"]) == [0, 2]
         said = f"mind: the record {folder.name} {problem}: it counts as absent, `molar experiment run` makes it anew\n"
         assert capsys.readouterr().err == 2 * said
-        assert durations(toy.root)["evaluate"] == 61
     finally:
         (folder / name).write_bytes(before)
+
+
+def test_what_a_stage_takes_is_told_by_records_of_the_same_data_and_such_a_machine(tmp_path: Path) -> None:
+    stages = [{"stage": "evaluate", "source": "computed", "seconds": 61}, {"stage": "ingest", "source": "from cache"}]
+    about = {"commit": "c0ffee", "data": "data/raw/demo", "stages": stages, "machine": machine()}
+    slower = about | {"stages": [stages[0] | {"seconds": 65}]}
+    others = [about | {"data": "data/raw/ml-1m"}, about | {"machine": about["machine"] | {"cores": "96"}}]
+    before = {"commit": "c0ffee", "stages": stages}  # of an earlier version
+    for number, each in enumerate([about, slower, before, *others, "damaged"]):
+        put(tmp_path, f"a-{number}", {"record.json": json.dumps(each).encode()})
+    assert durations(tmp_path, "data/raw/demo") == {"evaluate": 63}
+    assert durations(tmp_path, "data/raw/ml-1m") == {"evaluate": 61}
+    assert durations(tmp_path, "data/raw/films") == {}
 
 
 def test_a_record_that_is_damaged_between_its_ends_is_one_line(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -213,6 +262,14 @@ def test_the_best_two_are_marked_and_the_papers_figures_say_whose_they_are(monke
     assert "Ours differs: a drawn world" in said
     cells = main_sheet(found, narrow=True).rows
     assert [row[1].place for row in cells] == [1, 2, 0, 0, 0, 0]
+
+
+def test_a_name_in_brackets_is_no_markup(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    found = made_up("table5", "demo")
+    rows = [replace(row, row={"Molar": "[ids]", "w/o IT": "[/x]"}.get(row.row, row.row)) for row in found.rows]
+    text = written(replace(found, rows=rows, reference="[ids]"), "terminal", buckets=False)
+    assert text.splitlines()[1].split()[:2] == ["vs", "[ids]"] and "\n [/x] " in text
 
 
 def test_what_prints_as_zero_has_no_minus() -> None:

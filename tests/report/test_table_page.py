@@ -124,7 +124,7 @@ def test_a_record_that_tells_more_is_shown_with_it(found: Figures, tmp_path: Pat
         shutil.copy(old / Path(name).name, clone / name)
     split, items = {"users": 1234, "training": 5678}, {"warm": 90, "cold": 10, "with_image": 99}
     (clone / "data/catalog/summary.json").write_text(json.dumps({"split": split, "items": items}))
-    folder = records.keep(tmp_path, "a-b", clone, COMMIT, [records.StageRun("ingest", "computed", 2.0)])
+    folder = records.keep(tmp_path, "a-b", clone, COMMIT, "raw", [records.StageRun("ingest", "computed", 2.0)])
     assert (folder / "dvc.lock").read_text() == LOCK
     origin = provenance(replace(found, records={"whole": {0: folder}}))
     assert origin.data["users"] == "1,234" and origin.data["items, warm and cold"] == "90 + 10"

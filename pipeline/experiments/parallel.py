@@ -17,6 +17,7 @@ Checkpoints lie in a folder for each claim, not for each clone: after a kill ano
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from pathlib import Path
@@ -30,6 +31,8 @@ from pipeline.experiments.committed import Committed
 from pipeline.experiments.forecast import RunCache, Work, forecast, pending
 from pipeline.experiments.points import Point
 from pipeline.experiments.row import Leg, compute
+
+ABANDONED_DAYS = 14  # that nobody has written into checkpoints
 
 
 class Claims:
@@ -151,8 +154,12 @@ def _folder(scratch: Path, work: Work) -> Path:
 
 
 def _tidy(scratch: Path, ahead: set[Work]) -> None:
-    """Remove checkpoints of work that nobody is going to finish."""
+    """Remove checkpoints of work that nobody is going to finish: not of this run, and of none for weeks.
+
+    Those of another table's killed run may be days of a GPU, and its command is to go on from them.
+    """
     kept = {_folder(scratch, work) for work in ahead}
     for folder in scratch.iterdir() if scratch.is_dir() else []:
-        if folder not in kept:
+        newest = max(path.stat().st_mtime for path in (folder, *folder.rglob("*")))
+        if folder not in kept and time.time() - newest > ABANDONED_DAYS * 86_400:
             shutil.rmtree(folder, ignore_errors=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import re
 import shutil
 import signal
@@ -163,6 +164,7 @@ def test_checkpoints_of_a_claim_wait_for_whoever_gets_it_next(tmp_path: Path, mo
     seen: list[Path] = []
     stray = tmp_path / FOLDER / "scratch" / "of-nobody"
     stray.mkdir(parents=True)
+    os.utime(stray, (0, 0))
 
     def compute(_p: Any, _c: Any, _clone: Any, _lane: Any, _lock: int, legs: Iterable[Leg]) -> None:
         scratch = next(iter(legs)).scratch
@@ -250,3 +252,14 @@ def test_devices_and_what_a_stage_is_told_of_them(monkeypatch: pytest.MonkeyPatc
         monkeypatch.setenv("MOLAR_DEVICES", value)
         with pytest.raises(MolarError, match=words):
             devices()
+
+
+def test_checkpoints_of_another_tables_killed_run_stay_for_two_weeks(tmp_path: Path) -> None:
+    now = time.time()
+    for name, days in (("train_dueg-0", 1), ("train_dueg-1", 20), ("train_dueg-2", 20)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "checkpoint").touch()
+        for path in (tmp_path / name / "checkpoint", tmp_path / name):
+            os.utime(path, (now - days * 86_400,) * 2)
+    parallel._tidy(tmp_path, {("train_dueg", "2")})
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["train_dueg-0", "train_dueg-2"]

@@ -52,7 +52,7 @@ BUDGETS = {
 Overrides = Mapping[str, object]  # keys below train_teacher; all else is the preset's
 
 SAMPLED = {"objective.kind": "sampled", "objective.negatives": 256}
-GBCE = {"objective.kind": "gbce", "objective.negatives": 256}  # shared by a batch; gSASRec's are a position's own
+GBCE = {"objective.kind": "gbce", "objective.negatives": 256, "objective.drawn_per": "position"}  # as gSASRec's
 BCE = {"objective.kind": "bce"}
 BPR = {"objective.kind": "sampled", "objective.negatives": 1, "objective.drawn_per": "position"}
 SLOWER, FASTER = {"training.learning_rate": 5e-4}, {"training.learning_rate": 3e-3}

@@ -84,7 +84,7 @@ def units(embeddings_ND: Floats) -> NDArray[np.float32]:
     if not np.isfinite(norms_N).all():
         raise MolarError(
             f"the embedding of item {int(np.flatnonzero(~np.isfinite(norms_N))[0])} (counted from 0) is not finite: "
-            "the model that made it has diverged, run `dvc repro --force finetune_mirm`"
+            "the model that made it has diverged, run `dvc repro --force --single-item finetune_mirm`"
         )
     return (embeddings_ND / np.where(norms_N > 0, norms_N, 1)[:, None]).astype(np.float32)
 

@@ -4,7 +4,7 @@
     source: arXiv 2412.18176v2, table 5        # of the figures under `paper`
     against: Molar                             # the row that the others are tested against; the first without it
     data:                                      # data sets; the first is the one that runs unless --data names others
-      demo: {path: data/demo, differs: "a drawn world"}  # the committed params, which must ingest that
+      demo: {path: data/raw/demo, differs: "a drawn world"}  # the committed params, which must ingest that
       ml-1m: {preset: ml-1m, beside: MovieLens, differs: "ratings of 4 and 5 only"}
     rows:
       Molar:

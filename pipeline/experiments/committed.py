@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import MolarError
+from pipeline.params.document import leaf
 from pipeline.params.load import parsed
 
 TEMPLATE = re.compile(r"\$\{([\w.]+)\}")
@@ -146,10 +147,4 @@ def _of(path: str, deps: Iterable[str]) -> bool:
 def resolved(dep: str, values: dict[str, Any]) -> str:
     """A dependency as dvc.yaml writes it, `${section.key}` replaced by that param."""
 
-    def param(match: re.Match[str]) -> str:
-        value: Any = values
-        for key in match[1].split("."):
-            value = value[key]
-        return str(value)
-
-    return TEMPLATE.sub(param, dep)
+    return TEMPLATE.sub(lambda found: str(leaf(values, found[1])), dep)

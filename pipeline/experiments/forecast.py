@@ -22,6 +22,7 @@ from pipeline.experiments.cache import Cache, run_key
 from pipeline.experiments.clone import Clone, outs_of
 from pipeline.experiments.committed import Committed, resolved
 from pipeline.experiments.points import Point
+from pipeline.params.document import leaf
 
 Work = tuple[str, str]  # stage, digest of what it depends on
 
@@ -42,7 +43,7 @@ def pending(point: Point, committed: Committed, cache: RunCache) -> Iterator[Wor
     unmade: set[str] = set()  # paths of the second kind
     for name, stage in committed.stages.items():
         deps = {dep: cache.digest(dep, outs) for dep in (resolved(d, point.values) for d in stage.get("deps", []))}
-        params = {key: _at(point.values, key) for key in stage.get("params", [])}
+        params = {key: leaf(point.values, key) for key in stage.get("params", [])}
         waits = [dep for dep in deps if any(_inside(dep, out) for out in unmade)]
         found = None if waits or None in deps.values() else cache.find(stage["cmd"], deps, params, outs_of(stage))
         if found is None:
@@ -111,10 +112,3 @@ class RunCache:
 
 def _inside(path: str, out: str) -> bool:
     return path == out or path.startswith(f"{out}/")
-
-
-def _at(values: Mapping[str, Any], key: str) -> Any:
-    value: Any = values
-    for part in key.split("."):
-        value = value[part]
-    return value

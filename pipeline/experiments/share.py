@@ -8,7 +8,7 @@ With a record goes its model card, which whoever sends it writes into its folder
 to give, for cards are the business of a room that knows this one.
 
 Promise: no record is overwritten, on either side: of two that differ each side keeps its own, and it is said. Data that
-may not be passed on is never sent (licence.py): its record stands without.
+may not be passed on is never sent (held_back.py): its record stands without.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pathlib import Path
 from pipeline.errors import MolarError
 from pipeline.experiments import parcel, records
 from pipeline.experiments.committed import Committed, WorkingTree
-from pipeline.experiments.licence import held_back
+from pipeline.experiments.held_back import held_back
 from pipeline.experiments.parcel import Parcel
 from pipeline.experiments.points import MOST_SEEDS, Point, points_of
 from pipeline.experiments.refs import Refs

@@ -81,6 +81,13 @@ def word(value: Any) -> str:
     return text_of({"value": bare}).removeprefix("value:").removesuffix("\n").strip()
 
 
+def leaf(values: Any, key: str) -> Any:
+    """What a dotted key names. Raises KeyError: nothing."""
+    for part in key.split("."):
+        values = values[part]
+    return values
+
+
 def differences(document: Any, changes: Any, prefix: str = "") -> list[Difference]:
     """Leaves of `changes` whose value in `document` is another one (or not there at all)."""
     found: list[Difference] = []

@@ -18,7 +18,7 @@ from pipeline.artifacts import sha256
 from pipeline.errors import MolarError
 from pipeline.experiments import records
 from pipeline.experiments.committed import Committed, WorkingTree
-from pipeline.experiments.licence import held_back
+from pipeline.experiments.held_back import held_back
 from pipeline.params import Params
 from pipeline.params.load import parsed
 from pipeline.report.saved_errors import Errors, saved_errors

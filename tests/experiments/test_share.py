@@ -12,7 +12,7 @@ from pipeline.errors import MolarError
 from pipeline.experiments import share
 from pipeline.experiments.cache import Cache
 from pipeline.experiments.committed import Committed, WorkingTree
-from pipeline.experiments.licence import held_back
+from pipeline.experiments.held_back import held_back
 from pipeline.experiments.records import FOLDER
 from pipeline.experiments.refs import NAMESPACE
 from pipeline.experiments.transfer import Moved

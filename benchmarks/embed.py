@@ -75,7 +75,7 @@ def padding(lengths: list[int], size: int) -> float:
 
 @torch.inference_mode()
 def plain(mirm: Mirm, items: Items, size: int, device: torch.device) -> np.ndarray:
-    """The loop: processor, whole forward, last hidden state at the last token."""
+    """The loop: processor, the model without its head of words, last hidden state at the last token."""
     processor, rows = mirm.processor, []
     model = mirm.model.to(device).eval()
     for start in range(0, len(items), size):
@@ -86,7 +86,7 @@ def plain(mirm: Mirm, items: Items, size: int, device: torch.device) -> np.ndarr
             images.append([image] if image is not None else [])
         shown = {"images": images} if any(images) else {}
         batch = processor(text=texts, **shown, padding=True, return_tensors="pt").to(device)
-        hidden_BLD = model(**batch, output_hidden_states=True).hidden_states[-1]
+        hidden_BLD = model.model(**batch).last_hidden_state
         last_B = batch["attention_mask"].sum(1) - 1
         rows.append(hidden_BLD[torch.arange(len(texts)), last_B].float().cpu().numpy())
     return np.concatenate(rows)

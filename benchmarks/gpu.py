@@ -136,7 +136,7 @@ def tuning(mirm: Mirm, shelf: Any, size: Size, params: Params, device: torch.dev
     forth, whole = (6, 6) if recipe.tuning == "full" else (4, 2)
     flops = 0.0
     for step in range(recipe.steps):
-        for inputs, labels_BL in steps[step]["answers"][0]:
+        for inputs, labels_BL in steps.given(step)["answers"][0]:
             tokens, answers = int(inputs["attention_mask"].sum()), int((labels_BL != IGNORED).sum())
             patches = len(inputs.get("pixel_values", ()))
             flops += forth * (size.decoder * tokens + size.words * answers) + whole * size.vision * patches

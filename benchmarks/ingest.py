@@ -223,7 +223,7 @@ def main(
                     continue
                 found.setdefault(name, []).append(done.stdout.split())
         least = {name: min(float(run[0]) for run in runs) for name, runs in found.items()}
-        print("| tool | CPU s | x core | wall s | peak MB | rows left | equal |\n|---|---|---|---|---|---|---|")
+        print("| tool | CPU s | x core | wall s | peak MiB | rows left | equal |\n|---|---|---|---|---|---|---|")
         for name, runs in found.items():
             best = min(runs, key=lambda run: float(run[0]))
             equal = "yes" if best[4] == found["core"][0][4] else "NO"

@@ -41,7 +41,7 @@ from stages.command import stage_key
 from stages.paths import CATALOG, EMBEDDINGS, MIRM, TEACHER
 
 ROWS = ("warm start", "cached", "lora", "full", "scratch")
-COLUMNS = ("epochs", "s an epoch", "items encoded an epoch", "embed", "peak MB", "validation", "test", "cold")
+COLUMNS = ("epochs", "s an epoch", "items encoded an epoch", "embed", "peak MiB", "validation", "test", "cold")
 
 
 def row(name: str, results: Path, epochs: int, seed: int, device: str) -> dict[str, float]:

@@ -121,7 +121,7 @@ def ours(root: Path, processes: int) -> float:
 
 
 def watched(root: Path, processes: int) -> tuple[float, float]:
-    """`ours` in a process of its own: its seconds, and the peak MB of its whole tree."""
+    """`ours` in a process of its own: its seconds, and the peak MiB of its whole tree."""
     command = [sys.executable, "-m", "benchmarks.pictures", "--root", str(root), "--processes", str(processes)]
     child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     peak = 0.0
@@ -174,7 +174,7 @@ def main(
         pictures = generate(folder / "drawn", distinct)
         size = sum(path.stat().st_size for path in pictures) / len(pictures)
         print(f"{distinct:,} distinct JPEGs, {SIZE[0]} x {SIZE[1]}, {size / 1000:.0f} kB each; {processes} processes")
-        print("| pictures | from | Pillow, 1/s | ours, 1/s | ours / Pillow | peak MB |\n|---|---|---|---|---|---|")
+        print("| pictures | from | Pillow, 1/s | ours, 1/s | ours / Pillow | peak MiB |\n|---|---|---|---|---|---|")
         for count in map(int, counts.split(",")):
             for place in places.split(","):
                 raw = folder / f"{place}-{count}"

@@ -54,7 +54,11 @@ def real_sequences(name: str, params: Params) -> Sequences:
 def trained(
     params: Params, sequences: Sequences, seed: int, scratch: Path, live: Live | None = None
 ) -> tuple[Recommender, Progress]:
-    """The teacher of `params`, at its best epoch on validation; it goes on from where `scratch` says it stood."""
+    """The teacher of `params`, at its best epoch on validation; it goes on from where `scratch` says it stood.
+
+    By one thread: the CPU seconds of several count their waiting for each other.
+    """
+    torch.set_num_threads(1)
     teacher = params.train_teacher
     spec = spec_of(teacher, sequences, params.protocol.max_history)
     torch.manual_seed(seed)

@@ -98,7 +98,7 @@ class Queries:
 
 def open_sequences(artifact: Artifact) -> Sequences:
     """`sequences.parquet`. Raises MolarError if the file is missing or differs from its manifest."""
-    table = pq.read_table(artifact.file("sequences.parquet")).combine_chunks()
+    table = pq.ParquetFile(artifact.file("sequences.parquet")).read().combine_chunks()  # read_table imports pandas
     items, timestamps = _only_chunk(table, "items"), _only_chunk(table, "timestamps")
     return Sequences(
         user_ids=table["user_id"].to_pylist(),
@@ -114,7 +114,7 @@ def open_sequences(artifact: Artifact) -> Sequences:
 
 def open_cold(artifact: Artifact) -> Queries:
     """`cold.parquet`: the held-out choices of cold items, asked like any other query."""
-    table = pq.read_table(artifact.file("cold.parquet"))
+    table = pq.ParquetFile(artifact.file("cold.parquet")).read()
     return Queries(table["user_idx"].to_numpy(), table["end"].to_numpy(), table["item_idx"].to_numpy())
 
 

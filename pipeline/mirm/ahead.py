@@ -12,11 +12,12 @@ when their work or this process does. They hand pictures over in shared memory (
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from pipeline.errors import MolarError
@@ -71,13 +72,18 @@ class Calls(Dataset):
             call = self._pictures.made(self._chunks[number])
         except MolarError as error:
             return str(error)
-        if get_worker_info() is not None:
-            try:
-                for tensor in call.tensors.values():
-                    tensor.share_memory_()
-            except RuntimeError as error:
-                return f"no shared memory for prepared pictures ({str(error).splitlines()[0]}): {ADVICE}"
-        return call
+        return unshared(call.tensors.values()) or call
+
+
+def unshared(tensors: Iterable[Tensor]) -> str | None:
+    """In a worker, put what it is about to hand over into shared memory; why that cannot be, if it cannot."""
+    if get_worker_info() is not None:
+        try:
+            for tensor in tensors:
+                tensor.share_memory_()
+        except RuntimeError as error:
+            return f"no shared memory for prepared pictures ({str(error).splitlines()[0]}): {ADVICE}"
+    return None
 
 
 def _as_it_is(call: Any) -> Any:

@@ -43,8 +43,10 @@ class Engine(Trainer):
         self.losses: list[Loss] = []
         self.model_accepts_loss_kwargs = False
 
-    def training_step(self, model: nn.Module, inputs: Given, num_items_in_batch: Any = None) -> Tensor:
-        """Gradients of the step's two losses by their weights; their sum."""
+    def training_step(self, model: nn.Module, inputs: Given | str, num_items_in_batch: Any = None) -> Tensor:
+        """Gradients of the step's two losses by their weights; their sum. Raises MolarError: why there is no step."""
+        if isinstance(inputs, str):
+            raise MolarError(f"finetune_mirm: {inputs}")
         model.train()
         given = self._prepare_inputs(inputs)
         weights, pairs = given["weights"], len(given["keys_T"])

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,7 @@ from pipeline.catalog.catalogue import Items, Sequences
 from pipeline.live import Live
 from pipeline.mirm import sharded
 from pipeline.mirm.adapters import with_adapters
+from pipeline.mirm.ahead import one_line_if_a_worker_dies
 from pipeline.mirm.backbone import DTYPES
 from pipeline.mirm.curves import Curves
 from pipeline.mirm.engine import COMPLETE, Engine, Progress
@@ -81,7 +83,7 @@ def finetune(
         model=Losses(model),
         args=_arguments(params, seed, scratch, device, workers),
         train_dataset=steps,
-        data_collator=lambda features: features[0],  # a step is already a batch
+        data_collator=itemgetter(0),  # a step is already a batch
     )
     trainer.remove_callback(PrinterCallback)
     apart = sharded.copy_of(model, trainer)
@@ -94,7 +96,8 @@ def finetune(
         trainer.add_callback(Progress(trainer, progress))
         if live is not None:
             trainer.add_callback(Curves(live, lambda: trainer.losses))
-        trainer.train(resume_from_checkpoint=checkpoint)
+        with one_line_if_a_worker_dies():
+            trainer.train(resume_from_checkpoint=checkpoint)
     model = sharded.whole(model, apart, trainer)
     if not processes.is_first():
         return Finetuned(mirm, trainer.losses, [])
@@ -120,6 +123,7 @@ def _arguments(params: FinetuneMirm, seed: int, scratch: Path, device: torch.dev
         per_device_train_batch_size=1,  # one element of Steps is one batch
         train_sampling_strategy="sequential",
         dataloader_num_workers=workers,
+        dataloader_multiprocessing_context="fork" if workers else None,  # Python 3.14 would pickle the catalogue
         dataloader_pin_memory=device.type == "cuda",
         remove_unused_columns=False,
         lr_scheduler_type="cosine_with_min_lr",
@@ -131,7 +135,7 @@ def _arguments(params: FinetuneMirm, seed: int, scratch: Path, device: torch.dev
         seed=seed,
         save_strategy="steps",
         save_steps=max(1, params.steps // CHECKPOINTS),
-        save_total_limit=1,
+        save_total_limit=2,  # the newest whole one stays while the one before it is being removed
         logging_strategy="no",
         eval_strategy="no",
         report_to=[],

@@ -33,7 +33,7 @@ class Asked:
     value: float
 
 
-@torch.inference_mode()
+@torch.no_grad()  # and not inference_mode: weights that are moved to a GPU inside it could never be trained again
 def held_out_losses(mirm: Mirm, steps: Steps, params: FinetuneMirm, device: torch.device) -> list[Asked]:
     """Mean loss of an answer token and of a pair, in the order of kinds; none where nothing is kept apart."""
     asking = _Asking(Losses(mirm.model.to(device).eval()), steps, params, device)

@@ -9,7 +9,8 @@ dropout is drawn, the second pass draws what the first drew. Of several processe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
 from typing import TypedDict, TypeVar
 
 import torch
@@ -20,6 +21,8 @@ from torch.utils.data import Dataset
 from transformers import PreTrainedModel
 
 from pipeline.contrast import same_but_itself, symmetric_info_nce
+from pipeline.errors import MolarError
+from pipeline.mirm.ahead import unshared
 from pipeline.mirm.batch import IGNORED, Example, collate, parts
 from pipeline.mirm.folder import Mirm
 from pipeline.mirm.passes import Share, spares
@@ -88,7 +91,15 @@ class Steps(Dataset):
     def __len__(self) -> int:
         return self._steps * self._processes
 
-    def __getitem__(self, element: int) -> Given:
+    def __getitem__(self, element: int) -> Given | str:
+        """A text says why there is none: an error would arrive with a traceback, or not at all (ahead.py)."""
+        try:
+            given = self.given(element)
+        except MolarError as error:
+            return str(error)
+        return unshared(_tensors(given)) or given
+
+    def given(self, element: int) -> Given:
         step, rank = divmod(element, self._processes)
         drawn, share = self.tasks.step(step), Share(rank, self._processes)
         sides = [Example(pair.one) for pair in drawn.pairs], [Example(pair.other) for pair in drawn.pairs]
@@ -127,6 +138,14 @@ class Steps(Dataset):
             batch = collate([examples[row] for row in rows], self._pictures, self._pad_id)
             views.append((batch.inputs, batch.prompt_lengths_B - 1, torch.tensor(rows)))
         return views
+
+
+def _tensors(given: Given) -> Iterator[Tensor]:
+    yield given["keys_T"]
+    for batches in (given["answers"], *given["views"]):
+        for inputs, *others in chain(*batches):
+            yield from inputs.values()
+            yield from others
 
 
 def answer_gradients(

@@ -62,7 +62,7 @@ def read_embeddings(artifact: Artifact) -> np.ndarray:
     rows_ND = np.zeros((artifact.facts["items"], artifact.facts["dim"]), np.float32)
     for name in artifact.names:
         if name.startswith("shard-"):
-            table = pq.read_table(artifact.file(name), memory_map=True)
+            table = pq.ParquetFile(artifact.file(name), memory_map=True).read()
             embedding = table["embedding"].combine_chunks()
             rows_ND[table["item_idx"].to_numpy()] = embedding.flatten().to_numpy().reshape(len(table), -1)
     return rows_ND

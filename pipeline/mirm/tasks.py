@@ -66,7 +66,8 @@ class Tasks:
         kept_apart, users_apart = self._apart(np.array(trained, np.int64), params.held_out)
         pictured = [i for i in trained if items.has_image[i] and self._seen_clauses(i)] if self._with_pictures else []
         worded = [i for i in trained if prompts.words(i) and self._said_clauses(i)] if self._with_words else []
-        positions = self._positions(np.array([bool(self._name(i)) for i in range(len(items))]))
+        shown = [self._with_words or bool(items.has_image[i]) for i in range(len(items))]  # else all have one prompt
+        positions = self._positions(np.array([bool(self._name(i)) and shown[i] for i in range(len(items))]))
         whole = [
             i for i in trained if self._with_pictures and items.has_image[i] and self._with_words and prompts.words(i)
         ]

@@ -52,11 +52,15 @@ def evaluate(
 
     `mix` makes the sum of the teacher and the DUEG, `searcher` asks the index of the system `served`, `device` is where
     vectors are multiplied; `oracles` are rankers that know the process, by the name they get.
-    Raises MolarError when there is no test query.
+    Raises MolarError: no test query, or a cutoff beyond the last item, where a miss would count as found.
     """
     test = sequences.queries("test")
     if not len(test):
         raise MolarError("no user has three interactions, so there is no test query: see data/catalog/summary.json")
+    if max(cutoffs) > sequences.num_items:
+        raise MolarError(
+            f"evaluate.cutoffs asks for the best {max(cutoffs)} and there are {sequences.num_items} items: lower it"
+        )
     contest = _Contest(sequences, teacher, dueg, mix, searcher, served, max(cutoffs), device)
     warm_N, known = contest.warm_N, oracles or {}
     with bar("rank", unit="rankings") as progress:

@@ -29,7 +29,8 @@ from pipeline.retrieval.sieve import flat_rows
 SLACK = 8  # fetched beyond what is asked for, so that the rounding bound is seldom met
 GPU_DEPTH = 2048  # FAISS's own limit of k on a GPU
 FEW = 20  # times as many items as candidates: ranked without the index, which would fetch nearly all it has
-BLOCK = 1024  # queries searched at once,
+BLOCK = 1024  # queries searched at once, more where vectors are short,
+PRODUCTS_FROM = 128_000  # numbers of queries from which on FAISS 1.15 multiplies matrices: three times as fast a query
 MAX_FETCHED = 1 << 22  # and fewer where so many items would come back
 
 
@@ -120,9 +121,11 @@ class Searcher:
                 "run `dvc repro build_index`"
             )
         self._on_gpu = None  # a graph has no GPU form
-        if device.startswith("cuda") and hasattr(faiss, "StandardGpuResources") and not self._is_graph:
+        has_gpus = hasattr(faiss, "StandardGpuResources") and faiss.get_num_gpus()  # 0 where the driver does not fit
+        if device.startswith("cuda") and has_gpus and not self._is_graph:
             self._resources = faiss.StandardGpuResources()  # must outlive the index
-            self._on_gpu = faiss.index_cpu_to_gpu(self._resources, 0, index)
+            number = int(device.partition(":")[2] or 0)  # cuda, cuda:1
+            self._on_gpu = faiss.index_cpu_to_gpu(self._resources, number, index)
         # |float32 dot product - exact one| <= D * 2^-24 * |u| * |v| / (1 - D * 2^-24), for any order of summation;
         # twice that also covers our own rounding to float32
         longest = float(np.linalg.norm(items_ND.astype(np.float64), axis=1).max(initial=0.0))
@@ -149,13 +152,14 @@ class Searcher:
         first_depth = (k + SLACK) * -(-len(self.items_ND) // kept)
         longest_seen = np.array([len(s) for s in seen]) if seen is not None else np.zeros(len(users_QD), np.int64)
         order = np.argsort(longest_seen, kind="stable")  # a block fetches as much as its longest history asks for
-        for start in range(0, len(order), BLOCK):
-            open_Q = order[start : start + BLOCK]
+        block = max(BLOCK, -(-PRODUCTS_FROM // users_QD.shape[1]))
+        for start in range(0, len(order), block):
+            open_Q = order[start : start + block]
             depth = first_depth + int(longest_seen[open_Q].max(initial=0))
             while len(open_Q):
                 depth = min(depth, self.index.ntotal)
                 unsettled: list[NDArray[np.int64]] = []
-                rows = max(1, min(BLOCK, MAX_FETCHED // depth))
+                rows = max(1, min(block, MAX_FETCHED // depth))
                 for part in range(0, len(open_Q), rows):
                     asked_B = open_Q[part : part + rows]
                     settled_B, items_BK, scores_BK = self._fetch(users_QD, asked_B, k, depth, seen, candidates)

@@ -72,10 +72,10 @@ class Truth:
 
 def open_truth(folder: Folder) -> Truth:
     """Read what `demo` wrote to data/world."""
-    items = pq.read_table(folder.file("items.parquet"))
-    events = pq.read_table(folder.file("events.parquet"))
-    weights = pq.read_table(folder.file("weights.parquet"))
-    drift = pq.read_table(folder.file("drift.parquet"))
+    items = pq.ParquetFile(folder.file("items.parquet")).read()
+    events = pq.ParquetFile(folder.file("events.parquet")).read()
+    weights = pq.ParquetFile(folder.file("weights.parquet")).read()
+    drift = pq.ParquetFile(folder.file("drift.parquet")).read()
     users, starts = np.unique(events["user_id"].to_numpy().astype(str), return_index=True)
     order = np.argsort(starts)
     bounds = [*starts[order].tolist(), len(events)]

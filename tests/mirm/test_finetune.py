@@ -1,7 +1,9 @@
 """Fine-tuning: answers alone are learnt, a killed run ends like an undisturbed one, a diverged one says where."""
 
 import hashlib
+import shutil
 from dataclasses import asdict
+from pathlib import Path
 
 import pytest
 import torch
@@ -78,6 +80,46 @@ def test_a_half_written_checkpoint_is_not_resumed_from(tmp_path):
         for name in names:
             (tmp_path / f"checkpoint-{step}" / name).touch()
     assert tuning._last_complete(tmp_path) == str(tmp_path / "checkpoint-4")
+
+
+def test_killed_while_it_removes_an_old_checkpoint_equals_undisturbed(tmp_path, monkeypatch):
+    """Half of the old one is gone by then, and nothing of the newest whole one may be."""
+    tune(tmp_path / "quiet", tmp_path / "expected")
+    remove = shutil.rmtree
+
+    def half(path, *arguments, **named):
+        if Path(path).name == "checkpoint-4":
+            (Path(path) / "optimizer.pt").unlink()
+            raise KeyboardInterrupt
+        remove(path, *arguments, **named)
+
+    monkeypatch.setattr(tuning, "CHECKPOINTS", 3)
+    monkeypatch.setattr(shutil, "rmtree", half)
+    with pytest.raises(KeyboardInterrupt):
+        tune(tmp_path / "disturbed")
+    monkeypatch.setattr(shutil, "rmtree", remove)
+    assert tuning._last_complete(tmp_path / "disturbed") == str(tmp_path / "disturbed" / "checkpoint-8")
+    tune(tmp_path / "disturbed", tmp_path / "resumed")
+    assert digests(tmp_path / "resumed") == digests(tmp_path / "expected")
+
+
+def test_weights_that_were_moved_to_be_asked_can_still_be_trained(monkeypatch):
+    """As they are on a GPU; on a CPU `to` moves nothing."""
+    monkeypatch.setattr(torch.nn.Module, "to", lambda module, *_, **__: module._apply(torch.clone))
+    params, shop = recipe(held_out=0.3), Shop()
+    mirm = backbone(params)
+    tasks = Tasks(shop, walks(), Prompts(shop, mirm.processor, mirm.settings), params, 0)
+    assert held_out_losses(mirm, Steps(tasks, Pictures(shop, mirm), mirm, params), params, CPU)
+    assert not any(parameter.is_inference() for parameter in mirm.model.parameters())
+
+
+def test_a_step_that_cannot_be_made_ends_the_run_in_one_line(tmp_path, monkeypatch):
+    def broken(self, number):
+        raise MolarError("images.pack is damaged: run `dvc repro ingest`")
+
+    monkeypatch.setattr(Tasks, "step", broken)
+    with pytest.raises(MolarError, match=r"^finetune_mirm: images.pack is damaged: run `dvc repro ingest`$"):
+        tune(tmp_path / "scratch")
 
 
 def test_losses_fall_and_read_back_exactly(tmp_path):

@@ -1,5 +1,6 @@
 """Fine-tuning examples: reproducible, of the params' kinds and modality, and blind to everything held out."""
 
+import numpy as np
 import pytest
 
 from pipeline.errors import MolarError
@@ -93,6 +94,15 @@ def test_image_modality_shows_no_words():
         for example in step.examples:
             assert words(tokenizer, example.prompt) in ("item<|item_emb|>", "item next<|item_emb|>")
             assert any(isinstance(part, Shown) for part in example.prompt)
+
+
+def test_image_modality_asks_for_no_item_without_a_picture():
+    """All such have one prompt, and would be each other's negatives."""
+    shop = Shop()
+    shop.has_image = np.arange(NUM_ITEMS) % 2 == 0
+    tasks, _ = tasks_of(shop, modality="image", objectives={"behaviour": {"answer": 1.0, "contrast": 1.0}})
+    targets = [item for step in map(tasks.step, range(STEPS)) if step.kind == "behaviour" for item in step.items]
+    assert targets and all(shop.has_image[item] for item in targets)
 
 
 def test_item_without_caption_answers_its_picture_with_its_title_and_is_not_shown_it():

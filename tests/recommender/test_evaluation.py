@@ -125,6 +125,12 @@ def test_several_queries_a_user_and_users_without_training_items(shop, tmp_path)
     assert pq.read_table(tmp_path / "per_user.parquet").num_rows == len(later.queries("test"))
 
 
+def test_a_cutoff_beyond_the_last_item_is_refused(shop):
+    """A miss ranks behind all items, which such a cutoff would reach."""
+    with pytest.raises(MolarError, match=r"evaluate.cutoffs asks for the best 900 and there are \d+ items: lower it"):
+        _evaluate(shop, cutoffs=[10, 900])
+
+
 def test_no_test_query_is_said_in_one_line(shop):
     of, teacher, dueg = shop
     ends_U = np.diff(of.offsets).astype(np.int32)

@@ -114,3 +114,19 @@ def test_messages():
     assert str(error.value) == (
         "the index holds vectors of 3 numbers and the models now give 2: run `dvc repro build_index`"
     )
+
+
+@pytest.mark.parametrize(("device", "number"), [("cuda", 0), ("cuda:1", 1), ("cpu", None)])
+def test_an_index_lies_on_the_gpu_that_is_named(monkeypatch, device, number):
+    """As a GPU build of FAISS would be asked, which is not at hand here."""
+    placed = []
+    monkeypatch.setattr(faiss, "StandardGpuResources", object, raising=False)
+    monkeypatch.setattr(faiss, "get_num_gpus", lambda: 2, raising=False)
+    monkeypatch.setattr(faiss, "index_cpu_to_gpu", lambda _, number, index: placed.append(number), raising=False)
+    _, items_ND, *_ = _world()
+    flat = index.build(items_ND, np.ones(400, bool), "flat", **SETTINGS)
+    index.Searcher(flat, items_ND, device)
+    assert placed == ([] if number is None else [number])
+    monkeypatch.setattr(faiss, "get_num_gpus", lambda: 0)
+    index.Searcher(flat, items_ND, device)
+    assert len(placed) == (number is not None), "a build whose driver finds no GPU searches on the CPU"

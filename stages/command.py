@@ -132,16 +132,39 @@ def _is_out_of_memory(error: RuntimeError) -> bool:
 
 
 def stage_key(stage: str) -> str:
-    """Digest of what dvc.yaml says the stage depends on: param values, contents of inputs and code."""
+    """Digest of what dvc.yaml says the stage depends on: param values, contents of inputs and code.
+
+    And of a local backbone's files, which dvc.yaml cannot name. Raises MolarError: an input is absent.
+    """
     from ruamel.yaml import YAML
 
     from pipeline.params import load_params
 
-    entry = YAML(typ="safe").load(Path("dvc.yaml"))["stages"][stage]
+    stages = YAML(typ="safe").load(Path("dvc.yaml"))["stages"]
+    entry = stages[stage]
     params = load_params().model_dump(mode="json")
     digest = hashlib.sha256(json.dumps({name: params[name] for name in entry["params"]}, sort_keys=True).encode())
-    for dep in sorted(entry["deps"]):
-        path = Path(dep.replace("${ingest.path}", params["ingest"]["path"]))
+    inputs = [Path(dep.replace("${ingest.path}", params["ingest"]["path"])) for dep in sorted(entry["deps"])]
+    if "finetune_mirm" in entry["params"]:
+        inputs += _local_backbone(params["finetune_mirm"]["backbone"])
+    for path in inputs:
+        if not path.exists():  # told before a scratch is opened, which would drop what others have left there
+            raise _absent(path, stage, stages)
         for file in sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]:
             digest.update(f"{file.as_posix()} {artifacts.sha256(file)}\n".encode())
     return digest.hexdigest()[:16]
+
+
+def _local_backbone(name: str) -> list[Path]:
+    """The folder that params name, if it is one: no dep of dvc.yaml, yet adapters of the one fit no other.
+
+    By content, as `molar.json` names it: a copy with other times goes on.
+    """
+    return [Path(name)] if name != "tiny" and Path(name).is_dir() else []
+
+
+def _absent(path: Path, stage: str, stages: dict[str, Any]) -> MolarError:
+    """What to do about an input that is not there: run the stage that makes it; code is restored."""
+    makers = [name for name, entry in stages.items() for out in entry.get("outs", []) if path.is_relative_to(out)]
+    how = f"run `dvc repro {makers[0]}`" if makers else f"restore it, as `git restore {path}` does"
+    return MolarError(f"{path}, which {stage} reads, is missing: {how}")

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import io
 import math
+import struct
 from collections.abc import Mapping
 from functools import cached_property
 from os import PathLike
@@ -36,6 +37,7 @@ from pipeline.params.ingest import Ingest
 
 Picture = str | Path | bytes | Image.Image
 PICTURES = "a path, bytes, a PIL image or None"
+LONGEST_NAMED = 200  # characters of a path in a message: it may be anything
 
 
 class One(Items):
@@ -69,20 +71,21 @@ class Content:
         """
         if given is None or (isinstance(given, float) and math.isnan(given)):
             return None
-        source: Path | bytes
+        source: Path | bytes | Image.Image
         if isinstance(given, Image.Image):
-            buffer = io.BytesIO()
-            (given if given.mode in ("RGB", "RGBA", "L", "LA", "P") else given.convert("RGB")).save(buffer, "PNG")
-            source, name = buffer.getvalue(), "the picture given"
+            source, name = given, "the picture given"
         elif isinstance(given, bytes):
             source, name = given, f"the picture given ({len(given):,} bytes)"
         elif isinstance(given, str | PathLike):
             source, name = Path(given), str(given)
-            if not source.is_file():
-                raise MolarError(f"add_item: there is no picture file {name}: give {PICTURES}")
+            if not _is_file(source):
+                told = name if len(name) <= LONGEST_NAMED else f"{name[:LONGEST_NAMED]}..."
+                raise MolarError(f"add_item: there is no picture file {told}: give {PICTURES}")
         else:
             raise MolarError(f"add_item: image is of the type {type(given).__name__}: give {PICTURES}")
         try:
+            if isinstance(source, Image.Image):
+                source = _png(source)
             if isinstance(source, bytes) and len(source) > MAX_BYTES:
                 raise UnusableImageError(f"it is above {MAX_BYTES // 1_000_000} MB")
             return encode(source, self._ingest.image_size, self._ingest.max_image_pixels).content
@@ -111,6 +114,8 @@ class Content:
             self._proved = True
         mean_D, matrix_DK = read_conditioning(self._stored)
         raw_D = self._raw(item).astype(self._params.dtype).astype(np.float32)  # as the shards would have kept it
+        if raw_D.shape != mean_D.shape:  # the example lacks what another encoder reads of this item
+            raise self._unlike(f"item {item.item_ids[0]!r} has another width than what")
         features_K: NDArray[np.float32] = (raw_D - mean_D) @ matrix_DK
         return features_K
 
@@ -124,14 +129,15 @@ class Content:
         if asked.encoder == "mirm":
             encoder = Encoder(self._loaded, item, asked.modality, self._device, asked.batch_tokens)
             return np.asarray(encoder.encode([0])[0])
-        parts, shared = [], (asked.precision, asked.batch_tokens, self._device)
+        parts: list[NDArray[np.float32] | None] = []
+        shared = (asked.precision, asked.batch_tokens, self._device)
         if "text" in asked.encoder:
             found = checkpoint.find("text", asked.text_encoder.model, asked.text_encoder.revision)
             parts.append(_encoded(text.Texts(found, item, asked.text_encoder, *shared)))
         if "image" in asked.encoder:
             found = checkpoint.find("image", asked.image_encoder.model, asked.image_encoder.revision)
             parts.append(_encoded(image.Pictures(found, item, asked.image_encoder, *shared)))
-        return np.concatenate(parts)
+        return _side_by_side(parts, self._stored.facts["dim"])
 
     def _prove(self, example: One, number: int) -> None:
         stored_D = read_embeddings(self._stored)[number]
@@ -139,11 +145,13 @@ class Content:
         allowed = OF_PRECISION[self._params.precision] + OF_SHARDS[self._params.dtype]
         same_width = anew_D.shape == stored_D.shape
         if not (same_width and np.abs(anew_D - stored_D).max() <= allowed * np.abs(anew_D).max()):
-            raise MolarError(
-                f"add_item: item {example.item_ids[0]!r} encoded anew is not what {self._stored.directory} holds: "
-                "params.yaml, the model or the libraries are not those of the run: "
-                f"`dvc repro {self._stored.stage}` mends it"
-            )
+            raise self._unlike(f"item {example.item_ids[0]!r} encoded anew is not what")
+
+    def _unlike(self, what: str) -> MolarError:
+        return MolarError(
+            f"add_item: {what} {self._stored.directory} holds: params.yaml, the model or the libraries are not those "
+            f"of the run: `dvc repro {self._stored.stage}` mends it"
+        )
 
 
 def one_of(items: Items, number: int) -> One:
@@ -152,8 +160,34 @@ def one_of(items: Items, number: int) -> One:
     return One(items.item_ids[number], items.titles[number], items.texts[number], items.attributes[number], picture)
 
 
-def _encoded(encoder: text.Texts | image.Pictures) -> NDArray[np.float32]:
-    """One item's vector, zeros where there is nothing to encode."""
-    if encoder.key(0) is not None:
-        return np.asarray(encoder.encode([0])[0])
-    return np.zeros(encoder.model.config.hidden_size, np.float32)
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name too long for any file, a folder that may not be entered
+        return False
+
+
+def _png(picture: Image.Image) -> bytes:
+    """Raises UnusableImageError: its file, which Pillow reads no sooner than now, breaks off."""
+    buffer = io.BytesIO()
+    try:
+        kept = picture if picture.mode in ("RGB", "RGBA", "L", "LA", "P") else picture.convert("RGB")
+        kept.save(buffer, "PNG")
+    except (OSError, SyntaxError, ValueError, EOFError, struct.error):  # what Pillow's decoders raise
+        raise UnusableImageError("picture is truncated or damaged") from None
+    return buffer.getvalue()
+
+
+def _encoded(encoder: text.Texts | image.Pictures) -> NDArray[np.float32] | None:
+    """One item's vector; None: there is nothing to encode."""
+    return None if encoder.key(0) is None else np.asarray(encoder.encode([0])[0])
+
+
+def _side_by_side(parts: list[NDArray[np.float32] | None], width: int) -> NDArray[np.float32]:
+    """(D,), D being `width` with the run's encoders: zeros for nothing to encode, as wide as the other part leaves.
+
+    A model's config need not tell its own: ResNet's has no `hidden_size`.
+    """
+    known = [part for part in parts if part is not None]
+    gap = np.zeros(max(0, width - sum(len(part) for part in known)), np.float32)
+    return np.concatenate([gap if part is None else part for part in parts]) if known else gap

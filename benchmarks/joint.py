@@ -81,9 +81,9 @@ def row(name: str, results: Path, epochs: int, seed: int, device: str) -> dict[s
 
 
 def _peak(device: str) -> float:
-    """MB: of the GPU's memory, or of this process's."""
+    """MiB: of the GPU's memory, or of this process's."""
     if device != "cpu":
-        return torch.cuda.max_memory_allocated() / 1e6
+        return torch.cuda.max_memory_allocated() / 2**20
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 

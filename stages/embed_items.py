@@ -65,9 +65,10 @@ def main(
         if not processes.is_first():
             return
         conditioning = params.conditioning
-        mean_D, matrix_DK = fit(embedded.embeddings_ND, trained, conditioning.kind, conditioning.floor)
         with artifacts.write(EMBEDDINGS) as out:
+            # first, for it refuses a NaN by its item, of which whitening would only say that it does not converge
             write_embeddings(out, embedded.embeddings_ND, params.dtype, params.shard_items)
+            mean_D, matrix_DK = fit(embedded.embeddings_ND, trained, conditioning.kind, conditioning.floor)
             write_conditioning(out, mean_D, matrix_DK)
         run.done(
             f"{len(items):,} items x {embedded.embeddings_ND.shape[1]}, encoded {embedded.encoded:,}, "

@@ -17,7 +17,7 @@ from transformers import MODEL_MAPPING, AutoConfig, AutoModel, PreTrainedModel
 
 from pipeline.errors import MolarError
 from pipeline.mirm import cache
-from pipeline.mirm.backbone import DTYPES, locate
+from pipeline.mirm.backbone import ADVICE, UNREADABLE, first_line, locate, open_weights
 from pipeline.mirm.folder import digest_of
 
 Kind = Literal["text", "image"]
@@ -55,14 +55,11 @@ class Checkpoint:
     def load(self, precision: str, with_pooler: bool, device: torch.device) -> PreTrainedModel:
         """The weights, in evaluation mode. Raises MolarError: the checkpoint lacks some, a pooling layer if asked."""
         try:
-            model, info = AutoModel.from_pretrained(
-                self.source, revision=self.revision, dtype=DTYPES[precision], output_loading_info=True
-            )
-        except (OSError, ValueError) as error:
+            model, lacking = open_weights(AutoModel, self.source, precision, self.revision)
+        except UNREADABLE as error:
             raise unreadable(self, "weights", error) from None
-        lacking = sorted(name for name in info["missing_keys"] if with_pooler or "pooler" not in name)
-        if lacking:
-            raise MolarError(f"{self.key}: {self.source} lacks the weights {', '.join(lacking[:3])} of its model")
+        if used := [name for name in lacking if with_pooler or "pooler" not in name]:
+            raise MolarError(f"{self.key}: {self.source} lacks the weights {', '.join(used[:3])} of its model")
         return model.to(device).eval()
 
 
@@ -75,10 +72,7 @@ def find(kind: Kind, model: str | None, revision: str | None) -> Checkpoint:
         config = AutoConfig.from_pretrained(source, revision=revision)
     except (OSError, ValueError):
         what = f"folder {source}: holds no readable config.json" if isinstance(source, Path) else f"{source}: not found"
-        raise MolarError(
-            f"{key}: {what}: give the folder of a checkpoint as save_pretrained writes it, or a hub id with network "
-            "(or its files in the hub's cache)"
-        ) from None
+        raise MolarError(f"{key}: {what}: {ADVICE}") from None
     cls = MODEL_MAPPING.get(type(config), None)
     one = cls[0] if isinstance(cls, tuple) else cls
     if one is None or one.main_input_name != INPUTS[kind] or config.is_encoder_decoder or takes_both(config):
@@ -101,5 +95,4 @@ def takes_both(config: Any) -> bool:
 
 def unreadable(checkpoint: Checkpoint, what: str, error: Exception) -> MolarError:
     """A part of a checkpoint that transformers refuses, in the first line of its own words."""
-    words = str(error).strip().splitlines() or [type(error).__name__]
-    return MolarError(f"{checkpoint.key}: {checkpoint.source} has no readable {what} ({words[0].rstrip(': ')})")
+    return MolarError(f"{checkpoint.key}: {checkpoint.source} has no readable {what} ({first_line(error)})")

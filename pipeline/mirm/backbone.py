@@ -1,7 +1,9 @@
 """Open a multimodal LLM: a local folder or a hub id of a supported family, through transformers' Auto classes.
 
-Promise: no remote code, an explicit dtype (a config's own would win otherwise), pictures bounded to `image_pixels`
-where the family allows it, and one more token, `<|item_emb|>`, at whose last hidden state an item is read off.
+Promise: no remote code, an explicit dtype (a config's own would win otherwise), no weight and no word that the
+checkpoint does not hold (transformers would draw missing weights at random and go on), pictures bounded to
+`image_pixels` where the family allows it, and one more token, `<|item_emb|>`, at whose last hidden state an item is
+read off.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForImageTextToText, PreTrainedConfig, PreTrainedModel, ProcessorMixin
 from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
 from transformers.utils.logging import disable_progress_bar
@@ -27,6 +30,12 @@ NATIVE = {  # repositories of remote code, and what to open in their place
 }
 MARKS = 2  # tokens around a picture, in the Qwen and InternVL families
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+UNREADABLE = (OSError, ValueError, SafetensorError)  # what transformers raises for files that are absent or damaged
+UNUSED = ".vision_model.head."  # SigLIP's pooling of a whole picture: no family that has it looks there
+ADVICE = (
+    "give the folder of a checkpoint as save_pretrained writes it, or a hub id with network (or its files in the hub's "
+    "cache)"
+)
 
 
 def image_only(cls: type) -> Any:
@@ -63,10 +72,7 @@ def family_of(source: str | Path, revision: str | None = None) -> str:
         where = (
             f"folder {source}: holds no readable config.json" if isinstance(source, Path) else f"{source}: not found"
         )
-        raise MolarError(
-            f"finetune_mirm.backbone: {where}: give the folder of a checkpoint as save_pretrained writes it, or a hub "
-            "id with network (or its files in the hub's cache)"
-        )
+        raise MolarError(f"finetune_mirm.backbone: {where}: {ADVICE}")
     if family not in FAMILIES:
         advice = f"choose one of {', '.join(FAMILIES)}"
         if family in NATIVE:
@@ -79,11 +85,21 @@ def family_of(source: str | Path, revision: str | None = None) -> str:
 
 
 def load_processor(source: str | Path, image_pixels: int, revision: str | None = None) -> ProcessorMixin:
-    """The backbone's processor, pictures through PIL and at most `image_pixels` large where the family allows it."""
-    cls = PROCESSOR_MAPPING[type(AutoConfig.from_pretrained(source, revision=revision))]
-    if "video_processor" in cls.get_attributes():
-        cls = image_only(cls)
-    processor = cls.from_pretrained(source, revision=revision, backend="pil")
+    """The backbone's processor, pictures through PIL and at most `image_pixels` large where the family allows it.
+
+    Raises MolarError: it is absent or damaged, or its tokenizer is.
+    """
+    try:
+        cls = PROCESSOR_MAPPING[type(AutoConfig.from_pretrained(source, revision=revision))]
+        if "video_processor" in cls.get_attributes():
+            cls = image_only(cls)
+        processor = cls.from_pretrained(source, revision=revision, backend="pil")
+    except (*UNREADABLE, AttributeError) as error:  # the latter: a tokenizer without the family's special tokens
+        raise _refused(source, f"has no readable processor ({first_line(error)})") from None
+    tokenizer = processor.tokenizer
+    if not set(tokenizer.tokenize("item")) - set(tokenizer.all_special_tokens):
+        # what transformers makes of a folder without the tokenizer's files
+        raise _refused(source, "has no readable tokenizer (it knows no words)")
     _bound_pictures(processor, image_pixels)
     return processor
 
@@ -114,8 +130,40 @@ def picture_tokens(processor: ProcessorMixin) -> int:
 
 
 def load_model(source: str | Path, precision: str, revision: str | None = None) -> PreTrainedModel:
-    """The backbone's weights in the given precision, on the CPU, in evaluation mode."""
-    return AutoModelForImageTextToText.from_pretrained(source, revision=revision, dtype=DTYPES[precision]).eval()
+    """The backbone's weights in the given precision, on the CPU, in evaluation mode.
+
+    Raises MolarError: they are absent or damaged, or some are.
+    """
+    try:
+        model, lacking = open_weights(AutoModelForImageTextToText, source, precision, revision)
+    except UNREADABLE as error:
+        raise _refused(source, f"has no readable weights ({first_line(error)})") from None
+    if used := [name for name in lacking if UNUSED not in name]:
+        raise _refused(source, f"lacks the weights {', '.join(used[:3])} of its model")
+    return model.eval()
+
+
+def open_weights(
+    auto: Any, source: str | Path, precision: str, revision: str | None
+) -> tuple[PreTrainedModel, list[str]]:
+    """An Auto class's model, and the names of what is drawn at random in it: weights that the checkpoint lacks, or
+    has in another shape (a tied one is not lacking). Raises one of UNREADABLE."""
+    model, info = auto.from_pretrained(
+        source, revision=revision, dtype=DTYPES[precision], output_loading_info=True, ignore_mismatched_sizes=True
+    )
+    return model, sorted({*info["missing_keys"], *(name for name, *_ in info["mismatched_keys"])})
+
+
+def first_line(error: Exception) -> str:
+    """Of transformers' own words, which may go on for a paragraph."""
+    words = str(error).strip().splitlines() or [type(error).__name__]
+    return words[0].rstrip(": ")
+
+
+def _refused(source: str | Path, why: str) -> MolarError:
+    return MolarError(
+        f"finetune_mirm.backbone: {'folder ' if isinstance(source, Path) else ''}{source} {why}: {ADVICE}"
+    )
 
 
 def add_embedding_token(model: PreTrainedModel, processor: ProcessorMixin, seed: int) -> int:

@@ -24,12 +24,12 @@ def fit(
     dim = embeddings_ND.shape[1]
     if kind == "none":
         return np.zeros(dim), np.eye(dim)
-    sample_SD = embeddings_ND[rows].astype(np.float64)
+    sample_SD = embeddings_ND[rows].astype(np.float64)  # our own copy, and the one large array of doubles
     mean_D = sample_SD.mean(axis=0)
     if kind == "centre":
         return mean_D, np.eye(dim)
-    centred_SD = sample_SD - mean_D
-    values_D, axes_DD = np.linalg.eigh(centred_SD.T @ centred_SD / len(centred_SD))
+    sample_SD -= mean_D
+    values_D, axes_DD = np.linalg.eigh(sample_SD.T @ sample_SD / len(sample_SD))
     values_D, axes_DD = values_D[::-1], axes_DD[:, ::-1]  # strongest first
     if values_D[0] <= 0:
         raise MolarError(

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from itertools import chain
 
 import numpy as np
+import PIL
 import torch
 import transformers
 from torch import Tensor
@@ -86,6 +87,7 @@ def embed_items(
             device=kind_of(device),
             torch=torch.__version__.split("+")[0],
             transformers=transformers.__version__,
+            **({"pillow": PIL.__version__} if "image" in params.modality else {}),  # it decodes and scales pictures
             **({"compiled": BACKEND} if params.compile else {}),  # not named where it is off: earlier caches stay good
         )
         try:

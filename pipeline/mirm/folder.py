@@ -48,7 +48,7 @@ def open_backbone(params: FinetuneMirm, tiny: Path | None, seed: int) -> Mirm:
     """The backbone that params name (`tiny`: the folder it was built into), embedding token added.
 
     Weights that will be trained are float32 whatever the precision: bfloat16 then means autocast.
-    Raises MolarError: no such folder or hub id, unsupported family.
+    Raises MolarError: no such folder or hub id, unsupported family, a file or weight that is absent or damaged.
     """
     source = tiny or locate(params.backbone)
     family = family_of(source, params.revision)

@@ -184,6 +184,9 @@ def test_a_folder_of_weights_alone_is_refused(tmp_path):
     shutil.copytree(bert(), tmp_path / "cut", ignore=shutil.ignore_patterns("*.safetensors"))
     words = refusal(lambda: run(Shop(), "text", text=tmp_path / "cut"))
     assert words.startswith(f"embed_items.text_encoder.model: {tmp_path / 'cut'} has no readable weights (")
+    (tmp_path / "cut/model.safetensors").write_bytes((bert() / "model.safetensors").read_bytes()[:5_000])
+    words = refusal(lambda: run(Shop(), "text", text=tmp_path / "cut"))
+    assert words.startswith(f"embed_items.text_encoder.model: {tmp_path / 'cut'} has no readable weights (")
 
 
 def test_a_model_without_positions_has_its_own_pooling_alone(tmp_path):

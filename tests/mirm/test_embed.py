@@ -149,6 +149,16 @@ def test_second_run_encodes_nothing_and_an_edit_one_item():
     assert run(shop, digests={"model.safetensors": "1"}).encoded == NUM_ITEMS
 
 
+def test_another_pillow_encodes_pictures_anew_and_words_not(monkeypatch):
+    shop = Shop()
+    first, words = run(shop), run(shop, modality="text")
+    monkeypatch.setattr("PIL.__version__", "0.0.1")
+    again = run(shop)
+    assert (again.encoded, run(shop, modality="text").encoded) == (NUM_ITEMS, 0)
+    assert words.encoded == NUM_ITEMS
+    np.testing.assert_array_equal(again.embeddings_ND, first.embeddings_ND)
+
+
 def test_a_killed_run_goes_on_with_the_same_bits(monkeypatch, tmp_path):
     shop = mixed_shop()
     expected = run(shop).embeddings_ND

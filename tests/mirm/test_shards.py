@@ -1,5 +1,7 @@
 """Shards are named by content and verified; conditioning is fitted on the rows it is told, and on no other."""
 
+import tracemalloc
+
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -101,6 +103,20 @@ def test_none_and_centre_leave_directions_alone():
     mean, matrix = fit(VECTORS, np.arange(20), "centre", 0.03)
     np.testing.assert_allclose(mean, VECTORS.mean(0), atol=1e-6)
     assert (matrix == np.eye(6)).all()
+
+
+def test_whitening_holds_one_copy_in_doubles_and_leaves_the_embeddings_alone():
+    vectors, rows = np.random.default_rng(2).normal(size=(20_000, 8)).astype(np.float32), np.arange(20_000)
+    before = vectors.copy()
+    tracemalloc.start()
+    fit(vectors, rows, "pca", 0.03)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 1.7 * 8 * vectors.size, "the chosen rows as they are, and once in doubles"
+    np.testing.assert_array_equal(vectors, before)
+    doubles = vectors.astype(np.float64)  # of which fit could mistake none for its own
+    fit(doubles, rows, "pca", 0.03)
+    np.testing.assert_array_equal(doubles, before)
 
 
 def test_equal_embeddings_cannot_be_whitened():

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from pipeline import artifacts
+from pipeline.mirm.embed import Encoder
 from pipeline.mirm.shards import conditioned, read_embeddings
 from pipeline.progress import console
 from stages import embed_items, finetune_mirm
@@ -45,6 +46,21 @@ def test_content_encoders_take_the_place_of_the_mirm(project, params_file):
     assert "encoded 0, from cache 5, " in said(embed_items)
     params_file({"embed_items": {"encoder": "text", **encoders}})
     assert "3 items x 24, encoded 0, from cache 3, " in said(embed_items)
+
+
+def test_an_item_that_became_a_nan_is_named_and_nothing_is_written(project, monkeypatch):
+    project(tuning="none")
+    said(finetune_mirm)
+    # six numbers wide: there LAPACK gives up on a NaN, where at 32 it hands it on
+    monkeypatch.setattr(Encoder, "encode", lambda self, items: np.full((len(items), 6), np.nan, np.float32))
+    with console.capture() as capture, pytest.raises(SystemExit) as error:
+        embed_items.main()
+    assert error.value.code == 1
+    assert capture.get() == (
+        "error: the embedding of item 0 holds a NaN, an infinity or a number beyond float32: the encoder has diverged, "
+        "or set embed_items.dtype to float32\n"
+    )
+    assert not EMBEDDINGS.exists()
 
 
 def test_a_corrupted_mirm_names_file_and_stage(project):

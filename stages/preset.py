@@ -28,7 +28,9 @@ PARAMS = Path("params.yaml")
 @command
 def main(
     name: Annotated[str, typer.Argument(help="File name in presets/, without .yaml; none: list them.")] = "",
-    write: Annotated[bool, typer.Option("--write", help="Change params.yaml, and mark data that may not be passed on in dvc.yaml.")] = False,
+    write: Annotated[
+        bool, typer.Option("--write", help="Change params.yaml, and mark data that may not be passed on in dvc.yaml.")
+    ] = False,
 ) -> None:
     """Show what a preset would change in params.yaml, and with --write change it."""
     from pipeline.params import check, load_params

@@ -165,6 +165,7 @@ def _local_backbone(name: str) -> list[Path]:
 
 def _absent(path: Path, stage: str, stages: dict[str, Any]) -> MolarError:
     """What to do about an input that is not there: run the stage that makes it; code is restored."""
-    makers = [name for name, entry in stages.items() for out in entry.get("outs", []) if path.is_relative_to(out)]
+    outs = [(name, out) for name, entry in stages.items() for out in entry.get("outs", [])]  # some as {path: settings}
+    makers = [name for name, out in outs if path.is_relative_to(out if isinstance(out, str) else next(iter(out)))]
     how = f"run `dvc repro {makers[0]}`" if makers else f"restore it, as `git restore {path}` does"
     return MolarError(f"{path}, which {stage} reads, is missing: {how}")

@@ -4,8 +4,8 @@ Promise: all figures are of the same queries, ranked among the same items; other
 of a test is the user: a query's NDCG@10 is averaged over the seeds that both rows have, then the two rows are paired by
 sign flips over users, and the p values of all rows are corrected together (Holm). More seeds are never counted as more
 users; they narrow a row's mean, and tell how much of a difference may be luck (pipeline/retrieval/luck.py). That is
-told once, by the rows that have most seeds, and counted for every row, one of which a single seed is there included. A
-table of one seed tells nothing of it.
+told once, by those rows and seeds that tell most of it, and counted for every row, one of which a single seed is there
+included. A table of one row or one seed tells nothing of it.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import combinations_with_replacement
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +94,7 @@ class Figures:
     reference: str
     masked: bool  # seen items out of the ranking?
     rows: list[RowFigures]
-    luck: Luck | None  # of the seeds, which intervals and p count; None: of one seed alone, which does not tell it
+    luck: Luck | None  # of the seeds, which intervals and p count; None: no two rows have two seeds in common
     users: int
     queries: int
     bucket_sizes: dict[str, list[int]]  # queries of each bucket
@@ -229,12 +230,14 @@ def _tested(
 
 
 def _luck(runs: Mapping[str, Mapping[int, Run]], users_Q: NDArray[np.integer]) -> Luck | None:
-    """By the seeds of some row, and all rows that have these: those that leave it most degrees of freedom."""
+    """By the seeds that two rows share, and all rows that have these: those that leave it most degrees of freedom."""
 
     def having(seeds: tuple[int, ...]) -> list[Mapping[int, Run]]:
         return [of_row for of_row in runs.values() if all(seed in of_row for seed in seeds)]
 
-    choices = sorted({tuple(sorted(of_row)) for of_row in runs.values()})
+    choices = sorted(
+        {tuple(sorted(one & other)) for one, other in combinations_with_replacement(map(set, runs.values()), 2)}
+    )
     seeds = max(choices, key=lambda seeds: (len(having(seeds)) - 1) * (len(seeds) - 1), default=())
     if len(seeds) < 2:
         return None

@@ -136,7 +136,7 @@ def _announce(
     if set(counts) <= set(known):
         seconds = sum(known[stage] * count for stage, count in counts.items())
         shared = f", shared by {len(clones)} devices" * (len(clones) > 1)
-        say(f"about {clock(seconds)} by what each stage took here before, on this data{shared}")
+        say(f"about {clock(seconds)} by what each stage took on this data and such a machine before{shared}")
 
 
 def _runs(count: int) -> str:

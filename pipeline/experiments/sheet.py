@@ -109,6 +109,8 @@ def measured(found: Figures) -> list[str]:
         if found.luck:
             moved = short(found.luck.deviation)
             said[-1] += f" Both count the luck of seeds: one moves a row by {moved}, beside what users' chance does."
+        elif len(seeds) > 1:
+            said[-1] += " Neither counts the luck of seeds, which two rows with two seeds in common would tell."
     elif found.rows and not any(row.seeds for row in found.rows if row.row == found.reference):
         said.append(f"No tests: {found.reference}, the row to test against, is missing.")
     return said

@@ -136,8 +136,8 @@ def _unknown_names(table: Table) -> list[str]:
     entries: list[tuple[str, DataSet | Row]] = [(f"data.{name}", entry) for name, entry in table.data.items()]
     entries += [(f"rows.{name}", entry) for name, entry in table.rows.items()]
     for where, entry in entries:
-        if any("seed" in keys for keys in (entry.set, *getattr(entry, "on", {}).values())):
-            problems.append(f"{where}.set.seed: the seeds are those of --seeds")
+        sets = {"set": entry.set} | {f"on.{data}": keys for data, keys in getattr(entry, "on", {}).items()}
+        problems += [f"{where}.{key}.seed: the seeds are those of --seeds" for key in sets if "seed" in sets[key]]
         problems += [
             f"{where}.needs.{folder}: a row finds checkpoints under {MODELS}/ alone"
             for folder in entry.needs

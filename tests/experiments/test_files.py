@@ -106,7 +106,9 @@ MISTAKES = {
     ),
     f"{HEAD}rows: {{a: {{data: [ml]}}}}\n": "x.yaml: rows.a.data names 'ml', which is not under data (demo)",
     f"{HEAD}rows: {{a: {{on: {{ml: {{}}}}}}}}\n": "x.yaml: rows.a.on names 'ml', which is not under data (demo)",
-    f"{HEAD}rows: {{a: {{on: {{demo: {{seed: 1}}}}}}}}\n": "x.yaml: rows.a.set.seed: the seeds are those of --seeds",
+    f"{HEAD}rows: {{a: {{on: {{demo: {{seed: 1}}}}}}}}\n": (
+        "x.yaml: rows.a.on.demo.seed: the seeds are those of --seeds"
+    ),
     f"{HEAD}rows: {{a: {{needs: {{x/models: y}}}}}}\n": (
         "x.yaml: rows.a.needs.x/models: a row finds checkpoints under models/ alone"
     ),

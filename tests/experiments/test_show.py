@@ -125,6 +125,21 @@ def test_a_row_of_one_seed_counts_the_luck_that_the_others_tell(
     assert alone.p is not None and alone.p < 0.001, "of one seed alone nothing is known, which the note says"
 
 
+@pytest.mark.parametrize(("seeds", "known"), [(((0, 1, 2), (0, 1, 3)), True), (((0,), (0, 1, 2)), False)])
+def test_luck_is_told_by_the_seeds_that_rows_share(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seeds: tuple[tuple[int, ...], ...], known: bool
+) -> None:
+    toy = made(tmp_path / "checkout", dvc=False)
+    monkeypatch.chdir(toy.root)
+    rows = dict(zip(("whole", "unaligned"), seeds, strict=True))
+    for point in points_of("toy", load_table("toy"), Committed(toy.root), "films", range(4), list(rows)):
+        if point.seed in rows[point.row]:
+            record(toy, point, ranks(point.row, point.seed))
+    found = figures("toy", "films")
+    assert (found.luck is not None) == known
+    assert (" Neither counts the luck of seeds" in " ".join(notes(found))) == (not known)
+
+
 def test_another_reference_and_names_that_nothing_has(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(toy.root)
     against = figures("toy", "films", against="fpmc")

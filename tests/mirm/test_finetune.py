@@ -28,10 +28,10 @@ from tests.mirm.shop import Shop, backbone, recipe, walks
 CPU = torch.device("cpu")
 
 
-def tune(scratch, out=None, **changes):
+def tune(scratch, out=None, workers=0, **changes):
     scratch.mkdir(exist_ok=True)
     params = recipe(**changes)
-    tuned = finetune(backbone(params), Shop(), walks(), params, 0, scratch, CPU, workers=0)
+    tuned = finetune(backbone(params), Shop(), walks(), params, 0, scratch, CPU, workers)
     if out is not None:
         out.mkdir()
         save_mirm(tuned.mirm, out)
@@ -120,6 +120,22 @@ def test_a_step_that_cannot_be_made_ends_the_run_in_one_line(tmp_path, monkeypat
     monkeypatch.setattr(Tasks, "step", broken)
     with pytest.raises(MolarError, match=r"^finetune_mirm: images.pack is damaged: run `dvc repro ingest`$"):
         tune(tmp_path / "scratch")
+
+
+def test_a_process_that_makes_steps_ahead_changes_nothing_but_the_time(tmp_path, monkeypatch):
+    both = {kind: {"answer": 1.0, "contrast": 0.5} for kind in ("image_text", "attributes", "behaviour")}
+    here, ahead = (
+        tune(tmp_path / f"scratch-{workers}", tmp_path / f"out-{workers}", workers=workers, objectives=both)
+        for workers in (0, 1)
+    )
+    assert here.losses == ahead.losses and digests(tmp_path / "out-0") == digests(tmp_path / "out-1")
+
+    def broken(self, number):
+        raise MolarError("images.pack is damaged: run `dvc repro ingest`")
+
+    monkeypatch.setattr(Tasks, "step", broken)
+    with pytest.raises(MolarError, match=r"^finetune_mirm: images.pack is damaged: run `dvc repro ingest`$"):
+        tune(tmp_path / "scratch", workers=1)
 
 
 def test_losses_fall_and_read_back_exactly(tmp_path):

@@ -130,3 +130,20 @@ def test_an_index_lies_on_the_gpu_that_is_named(monkeypatch, device, number):
     monkeypatch.setattr(faiss, "get_num_gpus", lambda: 0)
     index.Searcher(flat, items_ND, device)
     assert len(placed) == (number is not None), "a build whose driver finds no GPU searches on the CPU"
+
+
+def test_no_block_of_queries_is_so_small_that_it_is_slow(monkeypatch):
+    users_QD, items_ND, *_ = _world(queries=250)
+    searcher = index.Searcher(index.build(items_ND, np.ones(400, bool), "flat", **SETTINGS), items_ND)
+    whole = searcher.search(users_QD, 10)
+    sizes, fetch = [], index.Searcher._fetch
+
+    def counted(self, users_QD, open_Q, *rest):
+        sizes.append(len(open_Q))
+        return fetch(self, users_QD, open_Q, *rest)
+
+    monkeypatch.setattr(index.Searcher, "_fetch", counted)
+    monkeypatch.setattr(index, "BLOCK", 100)
+    monkeypatch.setattr(index, "PRODUCTS_FROM", 0)
+    np.testing.assert_equal(searcher.search(users_QD, 10), whole)
+    assert sizes[0] == 125, "two blocks of 125, and not two of 100 and one of 50"

@@ -11,6 +11,7 @@ import torch
 
 from pipeline.errors import MolarError
 from pipeline.params import load_params
+from pipeline.params.sharing import marked
 from pipeline.progress import console
 from stages import finetune_mirm, train_dueg, train_teacher
 from stages.command import LOWER, running, stage_key
@@ -98,6 +99,15 @@ def test_of_several_inputs_the_absent_one_is_named_and_code_is_restored(clone: P
     Path("stages").unlink()
     told = refusal(lambda: stage_key("finetune_mirm"))
     assert told.endswith("is missing: restore it, as `git restore stages/finetune_mirm.py` does")
+
+
+def test_an_absent_input_is_named_also_where_an_out_is_not_pushed(clone: ParamsFile) -> None:
+    """As `molar preset --write` marks it: the out is then a mapping."""
+    text = Path("dvc.yaml").read_text()
+    Path("dvc.yaml").unlink()  # a link to the project's
+    Path("dvc.yaml").write_text(marked(text, "data/catalog", "dvc.yaml"))
+    told = refusal(lambda: stage_key("train_dueg"))
+    assert told.startswith("data/catalog/") and told.endswith("is missing: run `dvc repro ingest`")
 
 
 def test_a_local_backbone_is_keyed_by_its_content(clone: ParamsFile) -> None:

@@ -74,11 +74,10 @@ def plain(document: Any) -> Any:
 
 def word(value: Any) -> str:
     """A value as YAML writes it, in one line and without the comments that a document keeps beside it."""
-    bare = plain(value)
-    if isinstance(bare, list):
-        bare = CommentedSeq(bare)
-        bare.fa.set_flow_style()
-    return text_of({"value": bare}).removeprefix("value:").removesuffix("\n").strip()
+    if isinstance(value, list):
+        value = CommentedSeq(plain(value))
+        value.fa.set_flow_style()
+    return text_of({"value": value}).removeprefix("value:").removesuffix("\n").strip()
 
 
 def leaf(values: Any, key: str) -> Any:

@@ -23,7 +23,7 @@ def with_one_row(root: Path) -> Toy:
     toy = made(root)
     command = [sys.executable, "-m", "dvc", "repro", "-q"]
     subprocess.run(command, cwd=root, env=toy.environment, check=True, capture_output=True)
-    kept.keep(root, address(toy, 0), root, Committed(root).sha, [])
+    kept.keep(root, address(toy, 0), root, Committed(root).sha, "data/raw/demo", [])
     for left in ("dvc.lock", "metrics.json"):
         (root / left).unlink()
     for out in ("catalog", "teacher", "dueg", "evaluation"):

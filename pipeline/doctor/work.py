@@ -40,7 +40,7 @@ ANSWER_TOKENS = 8  # of a fine-tuning answer: a title, a value or a few clauses,
 FLOAT = 4  # bytes
 BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
 ADAMW_COPIES = 3  # a checkpoint's weights and two moments
-CHECKPOINTS = 3  # of fine-tuning at the peak: two stay, and the next one is written before the oldest goes
+CHECKPOINTS_AT_ONCE = 3  # of fine-tuning at the peak: two stay, and the next one is written before the oldest goes
 BEST_COPIES = 5  # of pipeline.recommender.fit: weights, their average, the best one, two moments
 LORA_TARGETS = 7  # linear layers of a decoder layer
 
@@ -96,7 +96,7 @@ def finetune_mirm(params: Params, counts: Counts, size: Size) -> Work:
         flops=mirm.steps * mirm.batch_size * example,
         pictures=counts.items * counts.pictured if pictures else 0,
         keeps=keeps,
-        scratch=trained * FLOAT * ADAMW_COPIES * CHECKPOINTS,
+        scratch=trained * FLOAT * ADAMW_COPIES * CHECKPOINTS_AT_ONCE,
         layer=layer,
     )
 

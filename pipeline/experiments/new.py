@@ -26,7 +26,7 @@ def new(name: str) -> Path:
     committed = parse(commit.text("params.yaml"), "the committed params.yaml")
     changed = [(key, new) for key, _, new in differences(committed, read(PARAMS))]
     found = [(key, new) for key, new in changed if key != "seed" and key.split(".")[0] in commit.sections]
-    for key in {key for key, _ in changed} - {key for key, _ in found}:
+    for key, _ in [one for one in changed if one not in found]:
         why = "every row is run with the seeds of --seeds" if key == "seed" else "it changes no result"
         say(f"{key} is left out: {why}")
     if not found:

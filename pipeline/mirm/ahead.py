@@ -72,10 +72,10 @@ class Calls(Dataset):
             call = self._pictures.made(self._chunks[number])
         except MolarError as error:
             return str(error)
-        return unshared(call.tensors.values()) or call
+        return to_shared_memory(call.tensors.values()) or call
 
 
-def unshared(tensors: Iterable[Tensor]) -> str | None:
+def to_shared_memory(tensors: Iterable[Tensor]) -> str | None:
     """In a worker, put what it is about to hand over into shared memory; why that cannot be, if it cannot."""
     if get_worker_info() is not None:
         try:

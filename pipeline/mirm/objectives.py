@@ -22,7 +22,7 @@ from transformers import PreTrainedModel
 
 from pipeline.contrast import same_but_itself, symmetric_info_nce
 from pipeline.errors import MolarError
-from pipeline.mirm.ahead import unshared
+from pipeline.mirm.ahead import to_shared_memory
 from pipeline.mirm.batch import IGNORED, Example, collate, parts
 from pipeline.mirm.folder import Mirm
 from pipeline.mirm.passes import Share, spares
@@ -97,7 +97,7 @@ class Steps(Dataset):
             given = self.given(element)
         except MolarError as error:
             return str(error)
-        return unshared(_tensors(given)) or given
+        return to_shared_memory(_tensors(given)) or given
 
     def given(self, element: int) -> Given:
         step, rank = divmod(element, self._processes)

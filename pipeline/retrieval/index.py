@@ -29,11 +29,9 @@ from pipeline.retrieval.sieve import flat_rows
 SLACK = 8  # fetched beyond what is asked for, so that the rounding bound is seldom met
 GPU_DEPTH = 2048  # FAISS's own limit of k on a GPU
 FEW = 20  # times as many items as candidates: ranked without the index, which would fetch nearly all it has
-BLOCK = 1024  # queries searched at once and at least, where there are so many; more where vectors are short,
-PRODUCTS_FROM = (
-    128_000  # numbers of queries from which on FAISS 1.15 multiplies matrices: three to nine times as fast a query
-)
-MAX_FETCHED = 1 << 22  # and fewer where so many items would come back
+BLOCK = 1024  # queries searched at once, at least, where there are so many; more where vectors are short:
+PRODUCTS_FROM = 128_000  # numbers, of the queries together, from which on FAISS 1.15 multiplies matrices, far faster
+MAX_FETCHED = 1 << 22  # items that may come back at once: fewer queries where they would be more
 
 
 def build(
@@ -160,7 +158,8 @@ class Searcher:
             while len(open_Q):
                 depth = min(depth, self.index.ntotal)
                 unsettled: list[NDArray[np.int64]] = []
-                for asked_B in np.array_split(open_Q, -(-len(open_Q) * depth // MAX_FETCHED)):
+                rows = max(1, MAX_FETCHED // depth)
+                for asked_B in np.array_split(open_Q, -(-len(open_Q) // rows)):
                     settled_B, items_BK, scores_BK = self._fetch(users_QD, asked_B, k, depth, seen, candidates)
                     items_QK[asked_B, : items_BK.shape[1]] = items_BK
                     scores_QK[asked_B, : items_BK.shape[1]] = scores_BK

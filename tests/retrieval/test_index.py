@@ -147,3 +147,7 @@ def test_no_block_of_queries_is_so_small_that_it_is_slow(monkeypatch):
     monkeypatch.setattr(index, "PRODUCTS_FROM", 0)
     np.testing.assert_equal(searcher.search(users_QD, 10), whole)
     assert sizes[0] == 125, "two blocks of 125, and not two of 100 and one of 50"
+    monkeypatch.setattr(index, "MAX_FETCHED", 1)
+    sizes.clear()
+    np.testing.assert_equal(searcher.search(users_QD, 10), whole)
+    assert set(sizes) == {1}, "what may come back at once is a bound also where a single list is longer"

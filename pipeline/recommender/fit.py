@@ -1,9 +1,11 @@
 """The one training loop: recommendation loss plus weighted terms (alpha x alignment, DuoRec's contrast), early stopping
 on validation NDCG@10, resume.
 
-Promise: the result depends on params, data and seed alone. A run killed after any epoch goes on from its checkpoint
-and ends with the same bytes (on a GPU: up to the order of its sums), because every epoch reseeds torch from (seed,
-epoch) and the checkpoint holds weights, their average, the best average and the optimiser.
+Promise: the result depends on params, data and seed alone, to the byte on one kind of processor and number of threads
+(on a GPU: up to the order of its sums). A run killed after any epoch goes on from its checkpoint and ends with the same
+bytes, because every epoch reseeds torch from (seed, epoch) and the checkpoint holds weights, their average, the best
+average and the optimiser. Rows of a trained table are read by `F.embedding`, never by an index: threads add to an
+index's gradient as they come, to an embedding's each to rows of its own.
 """
 
 from __future__ import annotations

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 NOBODY = -1  # the user row of a history that is no user's
 
@@ -31,5 +32,5 @@ class FPMC(nn.Module):
 
     def forward(self, items_BLD: Tensor, last_B: Tensor, users_B: Tensor) -> Tensor:
         follows_BLF = self.follows(items_BLD)
-        likes_BLF = self.likes[users_B + 1][:, None].expand_as(follows_BLF)
+        likes_BLF = F.embedding(users_B + 1, self.likes)[:, None].expand_as(follows_BLF)
         return torch.cat([likes_BLF, follows_BLF], dim=-1)

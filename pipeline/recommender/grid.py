@@ -76,7 +76,7 @@ class Recommender(nn.Module):
     def forward(self, inputs_BL: Tensor, last_B: Tensor, users_B: Tensor, items_VD: Tensor) -> Tensor:
         """User vectors at every position (B, L, D) of rows of `users_B` that end at `last_B`; `items_VD` is the table,
         computed once per step."""
-        items_BLD = items_VD[inputs_BL]
+        items_BLD = F.embedding(inputs_BL, items_VD)
         if self.second is None:
             users_BLD: Tensor = self.model(items_BLD, last_B, users_B)
             return users_BLD

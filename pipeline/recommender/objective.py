@@ -60,7 +60,7 @@ class Objective(nn.Module):
             return full_softmax(users_TD, items_VD, targets_T)
         if self.params.kind == "nce":
             users_TD, items_VD = F.normalize(users_TD, dim=-1), F.normalize(items_VD, dim=-1)
-        target_TD = items_VD[targets_T]
+        target_TD = F.embedding(targets_T, items_VD)
         positive_T = (users_TD * target_TD).sum(-1)
         if self.params.kind != "bce" and self.params.drawn_per == "batch":
             drawn, log_expected = self.negatives.shared(self.params.negatives, step)
@@ -104,8 +104,8 @@ def positive_weight(negatives: int, items: int, calibration: float) -> float:
 def _scores(users_TD: Tensor, items_VD: Tensor, drawn: Tensor) -> Tensor:
     """(T, K): of each user with the shared items (K,), or with their own (T, K)."""
     if drawn.ndim == 1:
-        return users_TD @ items_VD[drawn].T
-    return torch.einsum("td,tkd->tk", users_TD, items_VD[drawn])
+        return users_TD @ F.embedding(drawn, items_VD).T
+    return torch.einsum("td,tkd->tk", users_TD, F.embedding(drawn, items_VD))
 
 
 def _first_of(positive_T: Tensor, negative_TK: Tensor, no_negative_TK: Tensor) -> Tensor:

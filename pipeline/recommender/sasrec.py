@@ -79,4 +79,4 @@ class SASRec(nn.Module):
         if self.count_from == "start":
             return self.position[:length]
         before_end_BL = last_B[:, None] - torch.arange(length, device=last_B.device)
-        return self.position[len(self.position) - 1 - before_end_BL.clamp(min=0)]
+        return F.embedding(len(self.position) - 1 - before_end_BL.clamp(min=0), self.position)

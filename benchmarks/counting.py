@@ -89,9 +89,9 @@ class Classes(nn.Module):
         self.dim = (len(groups.given) + groups.content + groups.ids) * CLASSES + 1
         self.register_buffer("given_NC", given_NC)
         self.register_buffer("features_NF", features_NF)
-        width = features_NF.shape[1]
-        self.content = nn.Linear(width, groups.content * CLASSES + 1)
-        nn.init.normal_(self.content.weight, std=1 / math.sqrt(max(width, 1)))
+        if groups.content:
+            self.content = nn.Linear(features_NF.shape[1], groups.content * CLASSES + 1)
+            nn.init.normal_(self.content.weight, std=1 / math.sqrt(features_NF.shape[1]))
         self.ids = nn.Parameter(torch.randn(num_trained, groups.ids * CLASSES + 1))
         with torch.no_grad():
             self.ids[:, -1] = 0

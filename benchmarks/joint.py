@@ -1,6 +1,6 @@
 """What does joint training cost, and what does it bring? The cached mode beside it, from one and the same warm start.
 
-    dvc repro embed_items && python -m benchmarks.joint          the run that lies under data/, one thread
+    dvc repro train_teacher embed_items && python -m benchmarks.joint          the run that lies under data/, one thread
     python -m benchmarks.joint --epochs 1 --only lora --seed 3
     python -m benchmarks.joint --device cuda                     clock in place of CPU seconds
 

@@ -35,7 +35,7 @@ NAMES = {
     "faiss": "FAISS flat",
 }
 PEERS = ("topk", "faiss")  # whose lists are compared with ours
-FEWER = ("topk",)  # scaled; FAISS takes another way, three times as slow, for few queries
+FEWER = ("topk",)  # scaled; FAISS takes another way, many times as slow, for few queries
 Lists = np.ndarray  # (Q, K) items
 
 

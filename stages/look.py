@@ -96,11 +96,11 @@ def main(
 
     cold = len(catalogue) - sequences.num_warm
     title = f"{embedded.directory}: {len(catalogue):,} items, {cold:,} of them cold{sampled}"
-    Console(highlight=False).print(table(title, measured, attribute))
     if json is not None:
         json.write_text(numbers(measured, attribute, queries=len(queries), items=len(catalogue)), "utf-8")
     for what, path in written.items():
         say(f"{what} -> {path}")
+    Console(highlight=False).print(table(title, measured, attribute))  # last: whoever reads it may have gone
 
 
 def table(title: str, measured: dict[str, Geometry], attribute: str | None) -> Table:

@@ -53,9 +53,10 @@ def main(
     if not found:
         say(f"{PARAMS} already says what {name} says")
         return
-    _show(name, found)
     if write:
         _write(document)
+    _show(name, found)  # after it is done: whoever reads this may have gone
+    if write:
         say(f"{PARAMS}: {len(found)} values changed; `git diff {PARAMS}` shows them, `dvc repro` runs what they touch")
     else:
         say(f"{PARAMS} is unchanged: `molar preset {name} --write` changes it")
@@ -92,7 +93,9 @@ def _show(name: str, found: "list[Difference]") -> None:
 
     from pipeline.params.document import word
 
-    table = Table("key", "params.yaml", name, box=None, pad_edge=False)
+    table = Table(box=None, pad_edge=False)
+    for header in ("key", "params.yaml", name):
+        table.add_column(header, overflow="fold")  # what one copies is never cut
     for key, old, new in found:
         table.add_row(key, word(old), word(new))
     Console(soft_wrap=True, highlight=False, markup=False).print(table)

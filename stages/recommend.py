@@ -68,10 +68,10 @@ def main(
     real = found[0] >= 0
     before = recommendation.cards(items, chosen.tolist(), None, pictures=html is not None)
     after = recommendation.cards(items, found[0][real].tolist(), scores[0][real].tolist(), pictures=html is not None)
-    Console().print(recommendation.terminal(who, before, after))
     if html is not None:
         html.write_text(page(who, before, after), "utf-8")
         say(f"page -> {html}")
+    Console().print(recommendation.terminal(who, before, after))  # last: whoever reads it may have gone
 
 
 if __name__ == "__main__":

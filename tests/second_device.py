@@ -78,6 +78,18 @@ class There(torch.Tensor):
         return self.cpu().tolist()
 
 
+_data = torch.Tensor.data
+
+
+def _take(tensor: There, other: There) -> None:
+    """`tensor.data = other`, by which averaged weights are swapped in and adapters merged."""
+    tensor.inner = other.inner
+    _data.__set__(tensor, other)  # type: ignore[attr-defined]
+
+
+There.data = property(lambda tensor: _data.__get__(tensor), _take)  # type: ignore[attr-defined,assignment]
+
+
 def computed(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """What `func` gives, on the device where it should be. RuntimeError where a GPU would raise it."""
     tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]

@@ -48,10 +48,18 @@ def write(root: Path, path: Path, *, licence: str | None = None, commit: str | N
     Raises MolarError: no finished run, files of different runs, a folder that is not there, a file that is no card.
     """
     check_place(path)
-    if path.exists() and not path.read_bytes().startswith(OPENING.encode()):
+    if path.exists() and not _is_card(path):
         raise MolarError(f"{path} is there and is no model card: give the card another name")
     run = opened(root, commit)
     path.write_text(text(replace(run, held_back=withheld(root, run)), licence), "utf-8")
+
+
+def _is_card(path: Path) -> bool:
+    """Of the opening alone, and of a file: a device would be read without end."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as handle:
+        return handle.read(len(OPENING.encode())) == OPENING.encode()
 
 
 def of_record(folder: Path, held_back: Mapping[str, str], licence: str | None = None) -> str:

@@ -49,7 +49,7 @@ def terminal(who: str, history: Sequence[Card], recommended: Sequence[Card]) -> 
     table.add_column("rank", justify="right")
     table.add_column("title")
     table.add_column("details", style="dim")
-    table.add_column("id", style="dim")
+    table.add_column("id", style="dim", overflow="fold")  # to be copied, so never cut
     table.add_column("score", justify="right")
     for rank, card in enumerate(recommended, 1):
         table.add_row(str(rank), Text(card.title), Text(card.details), Text(card.item_id), f"{card.score:.3f}")

@@ -5,11 +5,13 @@ import json
 import shutil
 import subprocess
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from ruamel.yaml import YAML
 
 from pipeline.catalog.licences import UNKNOWN, of_data
+from pipeline.errors import MolarError
 from pipeline.params import load_params
 from pipeline.report import card, card_words
 from pipeline.report.card_run import Run, opened, withheld
@@ -150,3 +152,11 @@ def test_code_that_made_the_run_and_was_never_committed_is_told(tmp_path):
 
 def test_a_cell_may_hold_what_ends_one():
     assert card.table(["a"], [["b|c"]]) == "| a |\n| --- |\n| b\\|c |"
+
+
+def test_a_card_takes_no_place_of_another_thing(tmp_path):
+    (tmp_path / "notes.md").write_text("my notes")
+    for place in (tmp_path / "notes.md", Path("/dev/zero")):  # a device is never read: this one has no end
+        with pytest.raises(MolarError, match="is there and is no model card"):
+            card.write(tmp_path, place)
+    assert (tmp_path / "notes.md").read_text() == "my notes"

@@ -26,3 +26,9 @@ def test_terminal_shows_history_above_the_ranked_list():
     lines = capture.get()
     assert lines.index("user u1 chose 2 items") < lines.index("Toy Story") < lines.index("recommended next")
     assert "14" in lines and "1.500" in lines  # an item without title shows its id
+
+
+def test_an_id_is_never_cut():
+    shop = items()
+    table = terminal("user u1", cards(shop, [1], None, False), cards(shop, [4], [1.5], False)).renderables[1]
+    assert {column.header: column.overflow for column in table.columns}["id"] == "fold"

@@ -103,3 +103,13 @@ def test_embeddings_of_another_catalogue_are_refused(shop, capsys):
         look.main()
     message = "error: data/embeddings holds 3 items and data/catalog 4: run `dvc repro embed_items`"
     assert message in capsys.readouterr().err
+
+
+def test_a_reader_who_has_gone_keeps_nothing_from_being_written(shop, monkeypatch):
+    def gone(*_):
+        raise BrokenPipeError
+
+    monkeypatch.setattr(look, "table", gone)  # made where it is printed
+    with pytest.raises(BrokenPipeError):
+        look.main(json=Path("numbers.json"))
+    assert json.loads(Path("numbers.json").read_text())

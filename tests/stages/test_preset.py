@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from pipeline.experiments.committed import that_counts
 from pipeline.params import load_params
+from stages import preset
 from stages.cli import app
 
 from ..conftest import ROOT
@@ -160,3 +161,20 @@ def test_no_shipped_preset_passes_its_data_on(name: str) -> None:
     """All of them are of data whose owners forbid it."""
     preset = YAML(typ="safe").load((ROOT / "presets" / f"{name}.yaml").read_text())
     assert preset["runtime"] == {"share_data": False}
+
+
+def test_a_reader_who_has_gone_keeps_nothing_from_being_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    def gone(name: str, found: object) -> None:
+        raise BrokenPipeError
+
+    monkeypatch.setattr(preset, "_show", gone)
+    assert molar("films", "--write")[0] == 1
+    assert load_params(Path("params.yaml")).protocol.max_history == 60
+
+
+def test_a_key_is_never_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    code, lines = molar("films")
+    assert code == 0 and "…" not in "".join(lines)
+    keys = "".join(line[:18].split(" ")[0] for line in lines)
+    assert "train_teacher.training.learning_rate" in keys

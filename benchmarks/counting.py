@@ -6,11 +6,11 @@
 
 Each item belongs, softly, to one class of each of some groups; a user is how often each class was met, lately and ever:
 
-    score(u, i) = b_i + sum_g sum_k z_igk ( c_g z_last,gk + sum_d a_gd log(n_ugkd + l_gd) )
-    n_ugkd      = sum_t r_d^age z_{i_t}gk                         decayed counts, three rates of forgetting
+    score(u, i) = b_i + sum_g sum_k z_igk ( c_g z_last,gk + sum_r a_gr log(n_ugkr + l_gr) )
+    n_ugkr      = sum_t rate_r^age z_{i_t}gk                      decayed counts, three rates of forgetting
 
-log(n + l) is the posterior mean of a Dirichlet prior after such counts, up to a constant. That is much of the world's
-process in a model's form, so it is a probe of what the data tell, and not a system of the paper. An item's classes are
+n + l is, up to a factor, the posterior mean of a Dirichlet prior after such counts. That is much of the world's process
+in a model's form, so it is a probe of what the data tell, and not a system of the paper. An item's classes are
 
     given     one-hot factors of data/world, which no model may read: how far a dozen weights go that know them
     content   softmax of a linear map of the conditioned embedding: new items have them as well
@@ -63,7 +63,7 @@ VISIBLE = ("category", "colour", "shape", "brand")
 
 @dataclass(frozen=True)
 class Groups:
-    """Where an item's classes come from: names of factors, and numbers of groups."""
+    """Where an item's classes come from: factors given by name, and how many groups of content's and of its own."""
 
     given: tuple[str, ...] = ()
     content: int = 0
@@ -187,9 +187,10 @@ def demo(only: list[str], seeds: list[int]) -> None:
         "| classes | seed | validation | warm | cold, among cold | best epoch | CPU s |\n|---|---|---|---|---|---|---|"
     )
     for name in only or ROWS:
+        given_NC = one_hot(ROWS[name].given)
         for seed in seeds:
             started = time.process_time()
-            model, state = trained(ROWS[name], params, sequences, one_hot(ROWS[name].given), features_NF, seed)
+            model, state = trained(ROWS[name], params, sequences, given_NC, features_NF, seed)
             warm = ndcg(model, sequences, sequences.queries("test"), warm_N)
             new = ndcg(model, sequences, cold, ~warm_N) if ROWS[name].given or ROWS[name].content else None
             cells = f"{state.best_ndcg:.4f} | {warm:.4f} | {'-' if new is None else f'{new:.4f}'} | {state.best_epoch}"
